@@ -1,0 +1,1 @@
+"""The process beside the disks: the one that touches libvirt, images and the cache store."""

@@ -1,0 +1,1 @@
+"""The vault's rows: tables, one repository for each aggregate, migrations."""

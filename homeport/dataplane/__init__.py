@@ -1,0 +1,1 @@
+"""Moves blocks: knows disks and images, not vaults, jobs or HTTP."""

@@ -1,0 +1,1 @@
+"""Sites on this machine, the demo's guest and its journey."""

@@ -1,0 +1,1 @@
+"""Durable jobs: what the server does step by step, and the ports it needs for it."""

@@ -1,0 +1,1 @@
+"""Adapters to outside systems, each with its in-memory twin."""

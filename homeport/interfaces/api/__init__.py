@@ -1,0 +1,1 @@
+"""Homeport's own HTTP API, and the agents' side of it."""

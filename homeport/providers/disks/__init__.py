@@ -1,0 +1,1 @@
+"""Disks that are not plain files of ours: read and written through QEMU."""

@@ -1,0 +1,1 @@
+"""Cache stores: object storage by URL, and a twin in memory."""

@@ -1,0 +1,110 @@
+"""
+The agent's port to a hypervisor. `homeport.providers.compute` implements it, for libvirt and in memory.
+
+Disks are named by their `DiskDefinition.name` except in `describe`, which first learns them. Every
+call may be repeated; what is already so stays so. A call that cannot reach the hypervisor raises
+`TransientError`; a machine that is not there raises `UnknownMachineError` where it must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from homeport.model.host import HostInventory, MachineSources, Note, Placement
+from homeport.model.machine import MachineDefinition, PowerState
+from homeport.model.manifest import Consistency
+
+Targets = Mapping[str, str]
+"""The device each disk has in the definition: disk name to `vda`."""
+
+
+class Compute(Protocol):
+    """A hypervisor on this host. Paths are absolute; sizes are bytes."""
+
+    def inventory(self) -> HostInventory:
+        """All the host has at this moment."""
+
+    def describe(self, machine: str) -> MachineDefinition:
+        """
+        The machine's definition, with the disks that can be replicated.
+
+        Disks are named by the file they point at (of a chain: by `base_of` its metadata note, else
+        the file's own name). Left out: cdroms, floppies, read-only and shareable disks.
+
+        Raises:
+            UnknownMachineError, UnsupportedMachineError (copy-on-read, unsafe cache, internal
+            snapshots, a saved state: each named, with its remedy).
+        """
+
+    def state(self, machine: str) -> PowerState:
+        """ABSENT when there is none of that name."""
+
+    def sources(self, machine: str) -> MachineSources:
+        """The top file of each disk by *target* (`vda`), running and persistent view."""
+
+    def rotate(self, machine: str, overlays: Mapping[str, Path], *, quiesce: bool) -> Consistency:
+        """
+        Put prepared overlays under the machine, all at one instant; by target (`vda`).
+
+        The files exist, are checked by the caller and name their backing files. Running or off.
+        With `quiesce` the guest's file systems are frozen around it if that can be done; the answer
+        says what was reached. Atomic: after an error no disk has moved, or `sources` tells the truth.
+
+        Raises:
+            TransientError: a job or another tool holds a disk; nothing moved.
+        """
+
+    def set_sources(self, machine: str, paths: Mapping[str, Path]) -> None:
+        """Correct the persistent definition's disk files, by target. Leaves a running machine."""
+
+    def commit(
+        self,
+        machine: str,
+        target: str,
+        *,
+        base: Path,
+        top: Path,
+        progress: Callable[[int, int], bool],
+    ) -> bool:
+        """
+        Commit the layer `top` of a *running* machine's disk into `base`, the file below it.
+
+        `progress(current, end)` is called about ten times a second and returns False to abort.
+        True when committed: the layer above now names `base`, nothing is synced or removed yet.
+        False when aborted: base plus layer are right, base alone is not.
+        """
+
+    def pivot(self, machine: str, target: str, *, base: Path) -> None:
+        """Commit everything above `base`, the active layer too, and go on writing to `base`."""
+
+    def create(self, definition: MachineDefinition, placement: Placement) -> None:
+        """Define the machine as placed, autostart off; an existing one of that name and uuid is redefined."""
+
+    def start(self, machine: str) -> None:
+        """Start it; running stays running. RefusedError when a hook or resource denies it."""
+
+    def stop(self, machine: str, *, timeout: float) -> bool:
+        """Ask the guest to shut down for up to `timeout` seconds, 0 at once; then power off. True if it went by itself."""
+
+    def delete(self, machine: str) -> None:
+        """Power off and undefine with everything that is libvirt's own; disks stay. Absent is fine."""
+
+    def note(self, machine: str) -> Note | None:
+        """What Homeport wrote into the machine's metadata."""
+
+    def set_note(self, machine: str, note: Note | None) -> None:
+        """Write or remove it, running and persistent."""
+
+    def set_autostart(self, machine: str, *, on: bool) -> None:
+        """Whether libvirt starts it at the host's boot."""
+
+    def ping_guest(self, machine: str, *, timeout: float) -> bool:
+        """True once the guest agent answers within `timeout` seconds; False if it does not."""
+
+    def screenshot(self, machine: str) -> bytes | None:
+        """A PNG of its screen; None when it has none."""
+
+    def install_hook(self) -> bool:
+        """Put the hook in place that vetoes the start of a machine whose note says so. True if hooks run here."""

@@ -1,0 +1,118 @@
+"""What a host says it has: pools, networks, machines, memory. libvirt is the truth for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from homeport.model.machine import MachineDefinition, PowerState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pool:
+    """A libvirt storage pool, which is also a storage account. Sizes in bytes."""
+
+    name: str
+    path: str
+    capacity: int
+    available: int
+    writable: bool
+    kind: str = "dir"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A libvirt network a card can be attached to."""
+
+    name: str
+    active: bool
+    bridge: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineFacts:
+    """A machine as listed: its definition is asked for by name."""
+
+    name: str
+    uuid: str
+    state: PowerState
+    memory: int
+    vcpus: int
+    autostart: bool
+    disks: tuple[str, ...] = ()  # names, in order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostInventory:
+    """All a host has at one moment, as its agent reports it."""
+
+    memory: int  # bytes
+    memory_free: int
+    cpus: int
+    kvm: bool
+    hypervisor: str  # "QEMU 7.2.22, libvirt 9.0.0"
+    pools: tuple[Pool, ...] = ()
+    networks: tuple[Network, ...] = ()
+    machines: tuple[MachineFacts, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskPlace:
+    """Where one disk of a machine lies for the hypervisor: the file it must open, and its format."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """
+    How a machine's definition is fitted to a host.
+
+    `disks` names every disk by its name; `networks` maps the definition's networks to this host's,
+    None meaning not attached. `name` and `uuid` are those the machine gets here.
+    """
+
+    name: str
+    uuid: str
+    disks: dict[str, DiskPlace]
+    networks: dict[str, str | None] = field(default_factory=dict)
+    nvram_path: str | None = None
+    note: Note | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """
+    What Homeport keeps in a domain's own metadata, where hooks read it.
+
+    A machine with `may_start` false is refused by the hook, with `reason`; `lock` is the name of
+    the read-only lock while there is one.
+    """
+
+    item: str
+    epoch: int
+    role: str  # "source", "target", "fenced", "test"
+    may_start: bool
+    reason: str = ""
+    lock: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineSources:
+    """The file of each disk as QEMU has it now (`live`, empty when off) and as the next start would."""
+
+    live: dict[str, str]
+    persistent: dict[str, str]
+
+
+__all__ = [
+    "DiskPlace",
+    "HostInventory",
+    "MachineDefinition",
+    "MachineFacts",
+    "MachineSources",
+    "Network",
+    "Note",
+    "Placement",
+    "Pool",
+]
