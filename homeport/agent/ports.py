@@ -1,7 +1,7 @@
 """
-The agent's port to a hypervisor. `homeport.providers.compute` implements it, for libvirt and in memory.
+The agent's port to a hypervisor; `homeport.providers.compute` has it for libvirt and in memory.
 
-Disks are named by their `DiskDefinition.name` except in `describe`, which first learns them. Every
+Disks are named by their target (`vda`), the one name both libvirt and a ledger know. Every
 call may be repeated; what is already so stays so. A call that cannot reach the hypervisor raises
 `TransientError`; a machine that is not there raises `UnknownMachineError` where it must be there.
 """
@@ -26,12 +26,15 @@ class Compute(Protocol):
     def inventory(self) -> HostInventory:
         """All the host has at this moment."""
 
-    def describe(self, machine: str) -> MachineDefinition:
+    def describe(
+        self, machine: str, *, names: Mapping[str, str] | None = None
+    ) -> MachineDefinition:
         """
         The machine's definition, with the disks that can be replicated.
 
-        Disks are named by the file they point at (of a chain: by `base_of` its metadata note, else
-        the file's own name). Left out: cdroms, floppies, read-only and shareable disks.
+        `names` gives the disks' names by target; without it a disk is named by its file, less the
+        ending. Left out: cdroms, floppies, read-only and shareable disks. The definition's XML has
+        our note removed, so that it is equal however often the machine has changed sides.
 
         Raises:
             UnknownMachineError, UnsupportedMachineError (copy-on-read, unsafe cache, internal
@@ -50,7 +53,7 @@ class Compute(Protocol):
 
         The files exist, are checked by the caller and name their backing files. Running or off.
         With `quiesce` the guest's file systems are frozen around it if that can be done; the answer
-        says what was reached. Atomic: after an error no disk has moved, or `sources` tells the truth.
+        says what was reached. Atomic: after an error no disk has moved, or `sources` says which.
 
         Raises:
             TransientError: a job or another tool holds a disk; nothing moved.
@@ -80,16 +83,24 @@ class Compute(Protocol):
         """Commit everything above `base`, the active layer too, and go on writing to `base`."""
 
     def create(self, definition: MachineDefinition, placement: Placement) -> None:
-        """Define the machine as placed, autostart off; an existing one of that name and uuid is redefined."""
+        """
+        Define the machine as placed, autostart off; one of that name and uuid is redefined.
+
+        Placement's disks are keyed by target.
+        """
 
     def start(self, machine: str) -> None:
         """Start it; running stays running. RefusedError when a hook or resource denies it."""
 
     def stop(self, machine: str, *, timeout: float) -> bool:
-        """Ask the guest to shut down for up to `timeout` seconds, 0 at once; then power off. True if it went by itself."""
+        """
+        Ask the guest to shut down, wait up to `timeout` seconds (0: do not ask), then power off.
+
+        True if it went by itself; a machine that is off already did.
+        """
 
     def delete(self, machine: str) -> None:
-        """Power off and undefine with everything that is libvirt's own; disks stay. Absent is fine."""
+        """Power off and undefine with what is libvirt's own; disks stay. Absent is fine."""
 
     def note(self, machine: str) -> Note | None:
         """What Homeport wrote into the machine's metadata."""
@@ -107,4 +118,8 @@ class Compute(Protocol):
         """A PNG of its screen; None when it has none."""
 
     def install_hook(self) -> bool:
-        """Put the hook in place that vetoes the start of a machine whose note says so. True if hooks run here."""
+        """
+        Put the hook in place that vetoes the start of a machine whose note forbids it.
+
+        True if hooks run here: libvirt reads the list of hooks when its daemon starts.
+        """

@@ -1,4 +1,4 @@
-"""What a host says it has: pools, networks, machines, memory. libvirt is the truth for all of it."""
+"""What a host says it has: pools, networks, machines, memory. libvirt is the truth there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class HostInventory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskPlace:
-    """Where one disk of a machine lies for the hypervisor: the file it must open, and its format."""
+    """Where one disk lies for the hypervisor: the file it must open, and its format."""
 
     path: str
     format: str
@@ -68,7 +68,7 @@ class Placement:
     """
     How a machine's definition is fitted to a host.
 
-    `disks` names every disk by its name; `networks` maps the definition's networks to this host's,
+    `disks` has every disk, by target; `networks` maps the definition's networks to this host's,
     None meaning not attached. `name` and `uuid` are those the machine gets here.
     """
 
@@ -99,7 +99,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSources:
-    """The file of each disk as QEMU has it now (`live`, empty when off) and as the next start would."""
+    """Each disk's file, by target: as QEMU has it now (empty when off), as the next start would."""
 
     live: dict[str, str]
     persistent: dict[str, str]
