@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from homeport.model.ids import DiskName, HostName, ItemId, VaultId
+from homeport.model.ids import DiskName, ItemId, VaultId
 from homeport.model.item import DiskState
 from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.messages import LedgerEntry, StoreAddress, UnsentReport
@@ -124,7 +124,7 @@ class Unfence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LandAll:
-    """`land-all`: land what the cache store holds, up to `until`; answers the newest point listed."""
+    """`land-all`: land what the cache store holds, up to `until`; answers the newest point."""
 
     item: ItemId
     epoch: int
@@ -230,7 +230,6 @@ class SideFacts:
     problems: tuple[Problem, ...] = ()
     digest_rate: float = 0.0  # bytes a second this host digests, measured; 0 not known
     tracked: bool = True  # False: this side has no ledger of the item
-    host: HostName = HostName("")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +276,7 @@ class Reverse:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TestBoot:
-    """`test-boot`: boot a point as `<vm>-test`; replication goes on. `network` None: not attached."""
+    """`test-boot`: boot a point as `<vm>-test`; replication goes on. Network None: isolated."""
 
     item: ItemId
     position: Position
