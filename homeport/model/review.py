@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from homeport.errors import RefusedError
-from homeport.model.estimate import AsrEstimate, Estimate, Rates, asr_estimate, estimate
+from homeport.model.estimate import (
+    DEFAULT_RATES,
+    AsrEstimate,
+    Estimate,
+    Rates,
+    asr_estimate,
+    estimate,
+)
 from homeport.model.item import ReplicatedItem, Side
 from homeport.model.machine import PowerState
 from homeport.model.operations import Problem, SideFacts
@@ -76,7 +83,7 @@ class ReviewInput:
     cache: str
     cache_is_new: bool = False
     networks: dict[str, str | None] = field(default_factory=dict)
-    rates: Rates = Rates()
+    rates: Rates = DEFAULT_RATES
     enable_took: timedelta = timedelta(0)
     keep_machine: bool | None = None
 
@@ -120,7 +127,7 @@ def review(given: ReviewInput) -> Review:
     )
 
 
-def keeps_machine(item: ReplicatedItem, asked: bool | None) -> bool:
+def keeps_machine(item: ReplicatedItem, *, asked: bool | None) -> bool:
     """
     Whether the standby side's machine stays: the primary's always, the recovery site's on request.
 
@@ -249,7 +256,7 @@ def _machine_actions(given: ReviewInput, old: SideFacts) -> tuple[str, ...]:
     if old.machine_state is PowerState.ABSENT:
         return (f"machine {name} is not on {given.item.standby.site}; only its disks are used",)
     off = [] if old.machine_state is PowerState.OFF else [f"switched off: {name}"]
-    if keeps_machine(given.item, given.keep_machine):
+    if keeps_machine(given.item, asked=given.keep_machine):
         return (*off, f"kept and locked until failback: {name}")
     return (*off, f"deleted: {name} on {given.item.standby.site} (keep it with --keep-machine)")
 
@@ -266,8 +273,7 @@ def _notes(given: ReviewInput) -> tuple[str, ...]:
     checksum = "ASR's checksum term is this item's own enable job."
     if given.item.active is Side.RECOVERY:
         return (
-            "After it, test a failover at the primary before failing back: none has succeeded "
-            "in this direction yet.",
+            "After it, test a failover at the primary before failing back: none has succeeded yet.",
             checksum,
         )
     return (checksum,)
