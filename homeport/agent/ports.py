@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from homeport.model.host import HostInventory, MachineSources, Note, Placement
+from homeport.model.host import HostInventory, MachineSources, Note, Placement, Rotation
 from homeport.model.machine import MachineDefinition, PowerState
-from homeport.model.manifest import Consistency
 
 Targets = Mapping[str, str]
 """The device each disk has in the definition: disk name to `vda`."""
@@ -47,16 +46,27 @@ class Compute(Protocol):
     def sources(self, machine: str) -> MachineSources:
         """The top file of each disk by *target* (`vda`), running and persistent view."""
 
-    def rotate(self, machine: str, overlays: Mapping[str, Path], *, quiesce: bool) -> Consistency:
+    def rotate(self, machine: str, overlays: Mapping[str, Path], *, quiesce: bool) -> Rotation:
         """
         Put prepared overlays under the machine, all at one instant; by target (`vda`).
 
-        The files exist, are checked by the caller and name their backing files. Running or off.
-        With `quiesce` the guest's file systems are frozen around it if that can be done; the answer
-        says what was reached. Atomic: after an error no disk has moved, or `sources` says which.
+        Each overlay exists, is empty and as large as its disk is now, and names the disk's top file
+        and its format. Disks not named stay as they are: a disk added since is for the caller to
+        notice. Running or off. With `quiesce` the guest's file systems are frozen around it if that
+        can be done; the answer says what was reached and why not more. Overlays that are in place
+        already are left so. Atomic: after an error no disk has moved, or `sources` says which.
 
         Raises:
             TransientError: a job or another tool holds a disk; nothing moved.
+            RefusedError: an overlay is not as above, the machine has a saved state, or libvirt's
+                view of the disks is behind QEMU's.
+        """
+
+    def thaw(self, machine: str) -> bool:
+        """
+        End a freeze that a rotation cut short by libvirtd's death may have left behind.
+
+        For machines with an open intent to rotate with `quiesce`; True if the guest answered.
         """
 
     def set_sources(self, machine: str, paths: Mapping[str, Path]) -> None:
@@ -76,21 +86,40 @@ class Compute(Protocol):
 
         `progress(current, end)` is called about ten times a second and returns False to abort.
         True when committed: the layer above now names `base`, nothing is synced or removed yet.
-        False when aborted: base plus layer are right, base alone is not.
+        False when aborted: base plus layer are right, base alone is not. A commit that runs
+        already, from before a crash, is joined. A raw base is inflated by the layer's zero extents,
+        which land in it as written zeroes: the caller punches them afterwards by the layer's map.
+
+        Raises:
+            TransientError: another job holds the disk, or the job ended without having committed.
+            RefusedError: the machine is off, or `base` and `top` are not neighbours below the
+                active layer.
         """
 
     def pivot(self, machine: str, target: str, *, base: Path) -> None:
-        """Commit everything above `base`, the active layer too, and go on writing to `base`."""
+        """
+        Commit everything above `base`, the active layer too, and go on writing to `base`.
+
+        Running or off. Nothing is synced or removed yet.
+        """
 
     def create(self, definition: MachineDefinition, placement: Placement) -> None:
         """
         Define the machine as placed, autostart off; one of that name and uuid is redefined.
 
         Placement's disks are keyed by target.
+
+        Raises:
+            RefusedError: a disk or network has no place, or the name or uuid is another machine's.
         """
 
     def start(self, machine: str) -> None:
-        """Start it; running stays running. RefusedError when a hook or resource denies it."""
+        """
+        Start it; running stays running.
+
+        Raises:
+            RefusedError: a hook or a missing resource denies it, or a saved state would be resumed.
+        """
 
     def stop(self, machine: str, *, timeout: float) -> bool:
         """
@@ -100,7 +129,7 @@ class Compute(Protocol):
         """
 
     def delete(self, machine: str) -> None:
-        """Power off and undefine with what is libvirt's own; disks stay. Absent is fine."""
+        """Power off and undefine with what is libvirt's own (nvram); disks stay. Absent is fine."""
 
     def note(self, machine: str) -> Note | None:
         """What Homeport wrote into the machine's metadata."""

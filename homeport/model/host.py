@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from homeport.errors import NotFoundError, RefusedError
 from homeport.model.machine import MachineDefinition, PowerState
+from homeport.model.manifest import Consistency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +70,9 @@ class Placement:
     """
     How a machine's definition is fitted to a host.
 
-    `disks` has every disk, by target; `networks` maps the definition's networks to this host's,
-    None meaning not attached. `name` and `uuid` are those the machine gets here.
+    `disks` has every disk, by target; `networks` maps each network the definition's cards name to
+    one of this host, None meaning not attached (the card stays, its link down). A card on a bridge
+    names it `bridge:br0`, on both sides of the map. `name` and `uuid` are those it gets here.
     """
 
     name: str
@@ -105,14 +108,65 @@ class MachineSources:
     persistent: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """What a rotation reached; `reason` says why not application-consistent although asked."""
+
+    consistency: Consistency
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineProblem:
+    """One thing about a machine that keeps it from being replicated, and what to do about it."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class UnknownMachineError(NotFoundError):
+    """A machine that the hypervisor does not have."""
+
+    code = "UnknownMachine"
+
+    def __init__(self, machine: str) -> None:
+        super().__init__(
+            f"There is no machine {machine} on this host.",
+            cause="It was undefined or renamed, or it runs on another host.",
+            remedy="Look at the host's list of machines; define it again or correct the name.",
+        )
+        self.machine = machine
+
+
+class UnsupportedMachineError(RefusedError):
+    """A machine as it stands cannot be replicated; `problems` has every reason at once."""
+
+    code = "UnsupportedMachine"
+
+    def __init__(self, machine: str, problems: tuple[MachineProblem, ...]) -> None:
+        super().__init__(
+            f"Machine {machine} cannot be replicated as it stands: "
+            + " ".join(problem.message for problem in problems),
+            cause=", ".join(problem.code for problem in problems),
+            remedy=" ".join(dict.fromkeys(problem.remedy for problem in problems)),
+        )
+        self.machine = machine
+        self.problems = problems
+
+
 __all__ = [
     "DiskPlace",
     "HostInventory",
     "MachineDefinition",
     "MachineFacts",
+    "MachineProblem",
     "MachineSources",
     "Network",
     "Note",
     "Placement",
     "Pool",
+    "Rotation",
+    "UnknownMachineError",
+    "UnsupportedMachineError",
 ]

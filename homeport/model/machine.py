@@ -67,7 +67,7 @@ class NicDefinition:
     """One network card; the MAC never changes, the network is mapped between sites."""
 
     mac: str
-    network: str | None  # None: not attached to a libvirt network
+    network: str | None  # a network's name; "bridge:br0", "direct:eth0"; None: not attached
     model: str = "virtio"
 
 
