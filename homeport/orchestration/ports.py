@@ -161,6 +161,11 @@ class Vault(Protocol):
     def assign(self, item: ItemId, host: HostName, role: str | None, *, replicate: bool) -> None:
         """What should be so on a host for an item; role None takes the assignment away."""
 
+    def put_progress(
+        self, job: JobId, task: int, progress: Progress | None, *, waits_for: str = ""
+    ) -> None:
+        """How far an open task is, and what it waits for; asked for by `wait`'s looks."""
+
 
 Act = Callable[[Vault], Json]
 
@@ -186,18 +191,37 @@ class JobRun(Protocol):
         """Run `act` in one transaction, once; its result is recorded."""
 
     def operation(
-        self, name: str, host: HostName, kind: str, args: object, *, patience: float | None = None
+        self,
+        name: str,
+        host: HostName,
+        kind: str,
+        args: object,
+        *,
+        patience: float | None = None,
+        shielded: bool = False,
     ) -> Outcome:
         """
         Have an agent do something once, and wait for its end.
 
         `args` is the kind's dataclass. The operation's id is job, attempt and `name`. `patience`
         bounds in seconds the wait for a host that does not answer at all (LOST); a host that
-        reports progress is waited for. A cancelled job asks the agent to stop.
+        reports progress is waited for. A cancelled job asks the agent to stop, and starts no
+        further operation (FAILED with code `Cancelled`), unless `shielded`: undoing what was made,
+        and what comes after a fence, goes on to its end.
         """
 
-    def wait(self, name: str, look: Callable[[Vault], Json | None], *, patience: float) -> Json:
-        """Look until the answer is not None; None after `patience` seconds or when cancelled."""
+    def wait(
+        self,
+        name: str,
+        look: Callable[[Vault], Json | None],
+        *,
+        patience: float,
+        shielded: bool = False,
+    ) -> Json:
+        """
+        Look until the answer is not None; None after `patience` seconds, or when cancelled and
+        not `shielded`. A look may call `put_progress`: it runs in a transaction that is committed.
+        """
 
     def cancelled(self) -> bool:
         """Whether somebody has asked the job to stop (recorded: a replay sees the same)."""
