@@ -1,1 +1,1 @@
-"""Sites on this machine, the demo's guest and its journey."""
+"""Sites on this machine: hosts in namespaces, the guest they run and what it proves."""

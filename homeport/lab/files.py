@@ -1,0 +1,58 @@
+"""Files of the lab that must never be seen half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in this folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """
+    Give a name beside `path` to write to; put it in place, synced, when the block ends well.
+
+    Any older file stays until then, and after an error nothing is left of the new one. Two
+    writers at once do not meet: the name holds the process id, and the last rename wins.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` at `path`, atomically and durably."""
+    with whole_file(path) as partial:
+        partial.write_text(text)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Put `value` at `path` as JSON a person can read, atomically and durably."""
+    write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON at `path`, or None if there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
