@@ -36,12 +36,14 @@ class State(StrEnum):
 class Event(StrEnum):
     """What moves an item on."""
 
+    ENABLE = "enable"
     ARMED = "armed"
     SEEDED = "seeded"
     ENABLE_FAILED = "enable failed"
     FAILOVER = "failover"
     REVERTED = "failover stopped before the fence"
     BROKEN = "failover stopped after the fence"
+    KEPT = "stopped with the new machine kept"
     BOOTED = "booted"
     COMMIT = "commit"
     ACCEPTED = "accepted"
@@ -59,6 +61,7 @@ class Event(StrEnum):
 
 S, E = State, Event
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (S.ENABLE_FAILED, E.ENABLE): S.ENABLING,
     (S.ENABLING, E.ARMED): S.SEEDING,
     (S.ENABLING, E.ENABLE_FAILED): S.ENABLE_FAILED,
     (S.SEEDING, E.SEEDED): S.PROTECTED,
@@ -70,11 +73,13 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (S.COMMIT_PENDING, E.FAILOVER): S.FAILING_OVER,  # change recovery point
     (S.FAILING_OVER, E.REVERTED): S.PROTECTED,
     (S.FAILING_OVER, E.BROKEN): S.FAILOVER_FAILED,
+    (S.FAILING_OVER, E.KEPT): S.COMMIT_PENDING,  # a change of point that changed nothing
     (S.FAILING_OVER, E.BOOTED): S.COMMIT_PENDING,
     (S.COMMIT_PENDING, E.UNDO): S.UNDOING,
     (S.FAILOVER_FAILED, E.UNDO): S.UNDOING,
     (S.UNDOING, E.UNDONE): S.PROTECTED,
     (S.UNDOING, E.BROKEN): S.FAILOVER_FAILED,
+    (S.UNDOING, E.KEPT): S.COMMIT_PENDING,  # an undo that changed nothing
     (S.COMMIT_PENDING, E.COMMIT): S.COMMITTING,
     (S.COMMITTING, E.ACCEPTED): S.COMMITTED,
     (S.COMMITTING, E.BROKEN): S.COMMIT_PENDING,

@@ -3,8 +3,9 @@ What a job program is written against: the run it belongs to, and the vault it m
 
 A program is replayed from its start after a crash: everything it learns must come out of `step`,
 `operation` or `wait`, whose results are recorded, and it must be a pure function of those results.
-A step is one of three things: a transaction on the vault, a wait that reads the vault, a conditional
-put to a witness. Results are plain JSON, failures too, so that a replay sees what the first run saw.
+A step is one of three things: a transaction on the vault, a wait that reads the vault, a
+conditional put to a witness. Results are plain JSON, failures too, so that a replay sees what the
+first run saw.
 """
 
 from __future__ import annotations
