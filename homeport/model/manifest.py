@@ -31,10 +31,16 @@ class Consistency(StrEnum):
 
 
 class ImageKind(StrEnum):
-    """What a disk's objects hold: the whole disk, or the changes since the point before."""
+    """
+    What a disk's objects hold.
+
+    SEED is the whole disk; DELTA the changes since the point before, whose state it continues;
+    REPAIR what a comparison found to differ, on a disk whose history proves nothing any more.
+    """
 
     SEED = "seed"
     DELTA = "delta"
+    REPAIR = "repair"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

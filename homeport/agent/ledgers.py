@@ -1,0 +1,130 @@
+"""
+Where ledgers lie, and how they are saved: beside the layers, written beside, synced, renamed.
+
+A host finds its ledgers through the index in the agent's own state folder; the index names folders
+only, so that losing it loses nothing that a look into the pools does not bring back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.errors import NotFoundError
+from homeport.model.codec import from_json, to_json
+from homeport.model.ids import ItemId
+from homeport.model.ledger import ItemLedger
+
+LEDGER_FILE = "ledger.json"
+FOLDER = "homeport"
+"""The folder in a pool below which every item has one of its own."""
+
+
+class UnknownItemError(NotFoundError):
+    """An operation on an item this host holds nothing of."""
+
+    code = "ItemNotHere"
+
+    def __init__(self, item: str) -> None:
+        super().__init__(
+            f"This host has no ledger of item {item}.",
+            cause="The item was never on this host, was released, or its pool is not mounted.",
+            remedy="Check that the pool is mounted, then try again; otherwise disable the item.",
+        )
+        self.item = item
+
+
+def item_folder(pool: Path, name: str, item: ItemId) -> Path:
+    """The folder of an item in a pool: readable for people, unique for programs."""
+    return pool / FOLDER / f"{name}.{item[:8]}"
+
+
+def write_durably(path: Path, body: bytes) -> None:
+    """Put `body` at `path` whole or not at all, also through a power cut."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load_ledger(folder: Path) -> ItemLedger:
+    """
+    The ledger in an item's folder.
+
+    Raises:
+        NotFoundError: there is none.
+        UnreadableDocumentError: it was altered.
+    """
+    path = folder / LEDGER_FILE
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UnknownItemError(folder.name) from error
+    return from_json(ItemLedger, body)
+
+
+def save_ledger(folder: Path, ledger: ItemLedger) -> None:
+    """Make `ledger` the truth."""
+    write_durably(folder / LEDGER_FILE, to_json(ItemLedger, ledger, indent=1))
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """The ledgers of this host, by item. `state` is the agent's own folder."""
+
+    state: Path
+
+    @property
+    def _index(self) -> Path:
+        return self.state / "items"
+
+    def folder(self, item: str) -> Path:
+        """Where an item's ledger lies; UnknownItemError when this host has none."""
+        entry = self._index / item
+        try:
+            return Path(entry.read_text().strip())
+        except FileNotFoundError as error:
+            raise UnknownItemError(item) from error
+
+    def has(self, item: str) -> bool:
+        """Whether this host holds the item."""
+        return (self._index / item).exists()
+
+    def load(self, item: str) -> tuple[Path, ItemLedger]:
+        """Folder and ledger of an item."""
+        folder = self.folder(item)
+        return folder, load_ledger(folder)
+
+    def add(self, item: ItemId, folder: Path, ledger: ItemLedger) -> None:
+        """Save a new ledger, then index it: in this order, an index entry always has a ledger."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_ledger(folder, ledger)
+        self._index.mkdir(parents=True, exist_ok=True)
+        write_durably(self._index / item, str(folder).encode())
+
+    def forget(self, item: str) -> None:
+        """Take an item out of the index; done twice is done once."""
+        (self._index / item).unlink(missing_ok=True)
+        if self._index.exists():
+            sync_folder(self._index)
+
+    def items(self) -> Iterator[str]:
+        """Ids of the items here, in order."""
+        if self._index.exists():
+            yield from sorted(
+                entry.name for entry in self._index.iterdir() if entry.suffix != ".partial"
+            )
