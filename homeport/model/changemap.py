@@ -83,7 +83,7 @@ def _unit_of(steps: Offsets) -> int:
 
 
 def _planes(steps: Offsets) -> bytes:
-    """All lowest bytes, then all second ones, ...: the high planes are zeroes, packed to nothing."""
+    """All lowest bytes, then all second ones, ...: high planes are zeroes and pack to nothing."""
     return steps.astype("<u8").view(np.uint8).reshape(-1, 8).T.tobytes()
 
 
