@@ -110,6 +110,9 @@ class Books(Vault, Protocol):
     ) -> Job:
         """A job's row and its workflow, in this transaction."""
 
+    def left_orders(self, item: ItemId) -> dict[HostName, Outcome | None]:
+        """What `leave_order` left for hosts, and how it ended; None while it has not."""
+
     def jobs(self, *, item: ItemId | None = None, state: JobState | None = None) -> tuple[Job, ...]:
         """Jobs, newest first, with their tasks."""
 

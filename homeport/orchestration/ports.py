@@ -162,6 +162,15 @@ class Vault(Protocol):
     def assign(self, item: ItemId, host: HostName, role: str | None, *, replicate: bool) -> None:
         """What should be so on a host for an item; role None takes the assignment away."""
 
+    def leave_order(
+        self, item: ItemId, host: HostName, kind: str, args: object, *, job: JobId
+    ) -> None:
+        """
+        An operation for a host that does not answer now: handed out whenever it is back.
+
+        Nobody waits for it and it is never lost. The same item, host and kind again: one order.
+        """
+
     def put_progress(
         self, job: JobId, task: int, progress: Progress | None, *, waits_for: str = ""
     ) -> None:
@@ -206,7 +215,8 @@ class JobRun(Protocol):
 
         `args` is the kind's dataclass. The operation's id is job, attempt and `name`. `patience`
         bounds in seconds the wait for a host that does not answer at all (LOST); a host that
-        reports progress is waited for. A cancelled job asks the agent to stop, and starts no
+        reports progress is waited for. A lost operation is withdrawn: an agent that has not begun
+        it is not given it any more. A cancelled job asks the agent to stop, and starts no
         further operation (FAILED with code `Cancelled`), unless `shielded`: undoing what was made,
         and what comes after a fence, goes on to its end.
         """

@@ -1,0 +1,272 @@
+"""
+What people and programs are shown: the shapes of the API's answers, one value each.
+
+The portal, the command line and scripts read the same reports. They are made from the vault's rows
+by `homeport.interfaces.reports`; each field says when it is set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from homeport.model.estimate import AsrEstimate, Estimate
+from homeport.model.host import HostInventory
+from homeport.model.machine import MachineDefinition, PowerState
+from homeport.model.messages import Progress, UnsentReport
+from homeport.model.operations import Problem
+from homeport.model.position import Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthReport:
+    """A server: `state` is "ok", or says what is wrong."""
+
+    version: str
+    vault: str
+    state: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheReport:
+    """A cache store. Only the names of its options are shown: their values may be secrets."""
+
+    name: str
+    url: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostReport:
+    """A host as its agent was last heard. Not `alive`: what is said of it may be old."""
+
+    name: str
+    alive: bool
+    last_seen: datetime | None = None
+    agent_version: str = ""
+    inventory: HostInventory | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MappingReport:
+    """A network of one site and what stands for it in the other."""
+
+    source_site: str
+    network: str
+    target_site: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteReport:
+    """A site. Without a cache store nothing can be replicated from it."""
+
+    name: str
+    cache: CacheReport | None = None
+    hosts: tuple[HostReport, ...] = ()
+    network_mappings: tuple[MappingReport, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewSiteReport:
+    """A site just made, with the token its agents sign in with: shown this once."""
+
+    site: SiteReport
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenReport:
+    """A fresh token for a site's agents; shown this once, and earlier ones have ended."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VmReport:
+    """
+    A machine on a host. `item` names the item it belongs to, on either side.
+
+    `definition` is set where one machine is asked for by name and its host answers.
+    """
+
+    site: str
+    host: str
+    name: str
+    state: PowerState
+    memory: int
+    vcpus: int
+    disks: tuple[str, ...] = ()
+    item: str | None = None
+    definition: MachineDefinition | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskReport:
+    """A line of a job. `waits_for` says what it waits for, while it does."""
+
+    index: int
+    name: str
+    state: str
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: Progress | None = None
+    waits_for: str = ""
+    error: Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobReport:
+    """Durable work. `result` is set when it has succeeded, `error` when not."""
+
+    id: str
+    kind: str
+    item: str | None
+    item_name: str
+    state: str
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    cancel_asked: bool = False
+    request: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    error: Problem | None = None
+    tasks: tuple[TaskReport, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.ended_at is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """It ended, and did what was asked."""
+        return self.state == "Succeeded"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeatReport:
+    """One side of an item; `role` and `phase` are its agent's own words, empty if never heard."""
+
+    site: str
+    host: str
+    machine: str
+    pool: str
+    alive: bool
+    role: str = ""
+    phase: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointView:
+    """
+    A recovery point. `latest` and `latest_app` mark what a failover of that choice would take.
+
+    `depth` counts the layers below it: deep ones boot slower at first. `changed` in bytes.
+    """
+
+    position: Position
+    taken_at: datetime
+    landed_at: datetime
+    consistency: str
+    changed: int
+    depth: int
+    label: str = ""
+    latest: bool = False
+    latest_app: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossReceipt:
+    """
+    What a failover is known to have lost.
+
+    `missing_seconds` is the time from the point to the failover: nothing written before the point
+    is missing. `missing_bytes` is None while it is not known: the old side has not been heard
+    since. `left_out` are bytes in landed points newer than the one chosen; change the point to get
+    them, until the commit. Completed by the reprotect, from what the old side then shows.
+    """
+
+    point: Position
+    point_at: datetime | None
+    failed_over_at: datetime
+    planned: bool
+    captured: Position | None  # newest point known to have been taken on the old side
+    missing_bytes: int | None
+    missing_seconds: float | None
+    left_out: int
+    known: str  # in words, what may be concluded
+    assumption: str  # how the old side is known not to run
+    completed_at: datetime | None = None
+    unsent: tuple[UnsentReport, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemView:
+    """
+    An item for people. `unprotected` means: losing the running side loses more than allowed.
+
+    `current_rpo` is in seconds: what a loss at this moment would cost; None with no point. Then
+    `problem` says what is wrong, and `unprotected_reason` why.
+    """
+
+    id: str
+    name: str
+    state: str
+    unprotected: bool
+    unprotected_reason: str
+    direction: str
+    active: str
+    running: SeatReport
+    standby: SeatReport
+    epoch: int
+    policy: str
+    rpo_target: float
+    current_rpo: float | None
+    rpo_met: bool
+    newest_point: PointView | None
+    points: int
+    progress: Progress | None
+    backlog: int
+    bytes_moved: int
+    disks: tuple[str, ...]
+    unsent: tuple[UnsentReport, ...]
+    problem: Problem | None
+    protected_at: datetime | None
+    job: str | None  # the job at work
+    allowed: tuple[str, ...]  # operations the state allows
+    receipt: LossReceipt | None
+    last_resync: dict[str, Any] | None
+    test: dict[str, Any] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerLine:
+    """One thing Homeport made, why, and where. `gone_at` is set once it is gone."""
+
+    item: str
+    site: str
+    host: str
+    kind: str
+    name: str
+    reason: str
+    made_at: datetime
+    gone_at: datetime | None = None
+    pending_removal: bool = False  # its host does not answer; removed when it is back
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EstimateReport:
+    """How long a reprotect takes: ours from measured rates, and ASR's formula for comparison."""
+
+    way: str
+    reason: str
+    reads: int
+    sends: int
+    ours: Estimate
+    asr: AsrEstimate
+    basis: str  # what the estimate rests on
