@@ -27,6 +27,7 @@ T = TypeVar("T")
 VERSION = "v1"
 CHUNK = MiB  # read from the store at a time
 POINTS, SEEDS, DIGESTS, LANDED, WANTED = "points", "seeds", "digests", "landed", "wanted"
+FOLDERS = frozenset((POINTS, SEEDS, DIGESTS, LANDED, WANTED))
 MANIFEST = "manifest"
 _DELTA = ".delta"
 
@@ -153,7 +154,7 @@ class ItemStore:
         """Whether the object is there."""
         return self.store.exists(self.prefix + key)
 
-    def keys(self, under: str = "") -> Iterator[str]:
+    def list_keys(self, under: str = "") -> Iterator[str]:
         """The keys under a folder of the item ("points/"), or all of them, in order."""
         for facts in self.store.list(self.prefix + under):
             yield facts.key.removeprefix(self.prefix)
