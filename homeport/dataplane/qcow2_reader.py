@@ -10,6 +10,7 @@ in `qcow2_tables`; layers one above the other are the business of `qcow2_chain`.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,6 +54,7 @@ class LayerReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bytes_read = 0
+        self._counting = threading.Lock()  # around `bytes_read`
         header = _readable_header(path)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -110,13 +112,16 @@ class LayerReader:
         end = offset + len(view)
         first = int(np.searchsorted(runs.guest, offset, side="right")) - 1
         behind = int(np.searchsorted(runs.guest, end, side="left"))
+        count = 0
         for at in range(max(first, 0), behind):
             guest, length = int(runs.guest[at]), int(runs.lengths[at])
             start, stop = max(guest, offset), min(guest + length, end)
             if start < stop:
                 host = int(runs.host[at]) + start - guest
                 read_fully(self.path, self._file, view[start - offset : stop - offset], host)
-                self.bytes_read += stop - start
+                count += stop - start
+        with self._counting:
+            self.bytes_read += count
 
 
 def _readable_header(path: Path) -> Qcow2Header:
