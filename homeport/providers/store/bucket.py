@@ -51,7 +51,7 @@ PART_SIZE = 16 * MiB
 """One part of an upload and one window of a download; 10,000 parts, S3's limit, are 156 GiB."""
 
 PARTS_AT_ONCE = 4
-"""Parts of one body on their way at the same time: with the next one, 80 MiB of memory."""
+"""Parts of one body on their way at the same time; a put of any size peaks at about 115 MiB."""
 
 MAX_PARTS = 10_000
 """S3's limit for the parts of one object; Azure's is 50,000 and GCS's the same as S3's."""
