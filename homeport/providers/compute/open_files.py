@@ -1,0 +1,66 @@
+"""
+Which files a running QEMU has open for writing: the truth where libvirt's view may be behind.
+
+When libvirtd dies in a rotation, QEMU may write to the new overlay while libvirt, started again,
+still takes the file below for the top, for good. QEMU keeps the file it writes to open for
+writing and those below it for reading only, and the kernel shows which: no call to QEMU is needed,
+and no monitor command that would mark the machine as tampered with.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from homeport.providers.compute.images import (
+    UnreadableImageError,
+    is_qcow2,
+    read_image,
+    same_file,
+)
+
+_MODE = 0o3  # the access mode's bits in the flags of open(2): 0 reading, 1 writing, 2 both
+
+
+def written_files(pid: int, proc: Path = Path("/proc")) -> frozenset[str]:
+    """Files that process has open for writing; empty when it is gone or not to be seen."""
+    found = set()
+    folder = proc / str(pid)
+    try:
+        handles = [path.name for path in (folder / "fd").iterdir()]
+    except OSError:
+        return frozenset()
+    for handle in handles:
+        try:
+            target = str((folder / "fd" / handle).readlink())
+            flags = (folder / "fdinfo" / handle).read_text().split("flags:\t")[1].split()[0]
+        except (OSError, IndexError):
+            continue  # closed since it was listed
+        if target.startswith("/") and int(flags, 8) & _MODE:
+            found.add(target)
+    return frozenset(found)
+
+
+def true_top(source: str, written: frozenset[str]) -> str:
+    """
+    The file QEMU writes to, where libvirt says `source`.
+
+    It is `source` as long as that is open for writing, and also where nothing is known.
+    """
+    top = source
+    while os.path.realpath(top) not in written:
+        above = next((path for path in sorted(written) if _lies_on(path, top)), None)
+        if above is None:
+            return source
+        top = above
+    return top
+
+
+def _lies_on(path: str, below: str) -> bool:
+    file = Path(path)
+    try:
+        if not file.is_file() or not is_qcow2(file):
+            return False
+        return same_file(read_image(file, "qcow2").backing, below)
+    except UnreadableImageError:
+        return False
