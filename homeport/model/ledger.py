@@ -155,6 +155,10 @@ class RotateIntent:
 
     position: Position
     overlays: dict[str, str]
+    previous: Position | None
+    ways: dict[str, str]
+    final: bool = False
+    quiesce: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +206,6 @@ class ItemLedger:
     resyncing: bool = False  # from reverse or prepare-replica to the first point of the direction
     rotating: RotateIntent | None = None
     committing: CommitIntent | None = None
-    frozen_intent: bool = False
     test: RunningTest | None = None
     lock: str = ""
     made: tuple[LedgerEntry, ...] = ()

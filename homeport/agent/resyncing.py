@@ -1,0 +1,130 @@
+"""
+The first point of a new direction, at the running side: what differs, found the planned way.
+
+Exact: from change maps alone, no disk is read whole. Differential: both sides digest, only digests
+and what differs crosses. Full: everything. Whatever the way, the other side gets one more layer (or
+a new base), and nothing of what it had is altered before that point is listed.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+from homeport.agent.held import HeldItem
+from homeport.agent.means import DiskReader
+from homeport.agent.seeds import ship_whole
+from homeport.agent.work import Work
+from homeport.dataplane.qcow2 import read_map
+from homeport.dataplane.resync import find_difference
+from homeport.dataplane.shipping import ship_difference
+from homeport.errors import IntegrityError
+from homeport.model.extent import ExtentSet, union_of
+from homeport.model.ids import Digest
+from homeport.model.ledger import Captured, DiskChain, ItemLedger
+from homeport.model.manifest import DiskImage, ImageKind
+from homeport.model.planning import Way
+from homeport.model.position import Position
+
+
+class MapsLostError(IntegrityError):
+    """A change map that an exact resync needs is not there."""
+
+    code = "MapsLost"
+
+    def __init__(self, disk: str, position: Position) -> None:
+        super().__init__(
+            f"The change map of point {position} of disk {disk} is missing.",
+            cause="It was deleted, or forgotten because the point is too old.",
+            remedy="Reprotect again with a differential resync (homeport reprotect --way "
+            "differential).",
+        )
+        self.disk = disk
+        self.position = position
+
+
+def ship_resync(
+    work: Work, captured: Captured, chain: DiskChain, *, again: bool = False
+) -> DiskImage:
+    """Ship one disk of a resync's point the way that was planned; `again` replaces its objects."""
+    way = Way(captured.ways[chain.name])
+    files = work.held.chain_files(chain, captured.position)
+    with closing(work.means.open_reader(files, chain.disk.format.value)) as reader:
+        if way is Way.FULL:
+            return ship_whole(work, chain, captured.position, reader)
+        differential = way is Way.DIFFERENTIAL
+        if differential:
+            extents = _compared(work, chain, captured.position, reader)
+        else:
+            extents = exact_difference(work.held, chain, captured)
+        before = _state_at(work.held.ledger, chain, captured.previous)
+        image = ship_difference(
+            work.items,
+            position=captured.position,
+            disk=chain.name,
+            read=reader.read,
+            extents=extents.clipped(reader.size),
+            size=reader.size,
+            before=None if differential else before,
+            control=work.control,
+            replace=again,
+        ).image
+    return replace(image, kind=ImageKind.REPAIR) if differential else image
+
+
+def exact_difference(held: HeldItem, chain: DiskChain, captured: Captured) -> ExtentSet:
+    """
+    What may differ between the common point and the captured one, from maps alone.
+
+    That is what the machine wrote here since it was booted, and what the points between the common
+    one and the booted one changed, whichever of the two is newer.
+
+    Raises:
+        MapsLostError: a map in between is not known.
+    """
+    common, booted = captured.previous, held.ledger.booted
+    if common is None:
+        raise MapsLostError(chain.name, captured.position)
+    own_line = booted is None or common.epoch == held.ledger.epoch
+    since = common if own_line else booted
+    maps = [
+        read_map(held.path(layer.path)).changed
+        for layer in chain.layers
+        if since is not None and since < layer.position <= captured.position
+    ]
+    if not own_line and booted is not None:
+        low, high = sorted((common, booted))
+        maps += [
+            _known_map(held, chain, past.position)
+            for past in held.ledger.past
+            if low < past.position <= high
+        ]
+    return union_of(maps)
+
+
+def _known_map(held: HeldItem, chain: DiskChain, position: Position) -> ExtentSet:
+    try:
+        return held.map_of(chain.name, position)
+    except FileNotFoundError as error:
+        raise MapsLostError(chain.name, position) from error
+
+
+def _state_at(ledger: ItemLedger, chain: DiskChain, position: Position | None) -> Digest | None:
+    for past in ledger.past:
+        if past.position == position:
+            return past.states.get(chain.name)
+    return None
+
+
+def _compared(work: Work, chain: DiskChain, position: Position, reader: DiskReader) -> ExtentSet:
+    """The blocks in which the two sides' digests differ; waits for the other side's."""
+    return find_difference(
+        work.items,
+        position=position,
+        disk=chain.name,
+        read=reader.read,
+        size=reader.size,
+        allocated=reader.allocated(),
+        control=work.control,
+        pause=lambda: work.means.clock.sleep(0.2),
+    )

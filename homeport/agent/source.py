@@ -1,0 +1,220 @@
+"""
+The source's cycle: rotate, ship what was captured, hear what has landed, commit it.
+
+Each call of `cycle` does what is due and returns; after a crash the next one goes on from the
+ledger. It needs the hypervisor and the cache store, never the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from homeport.agent.committing import compact
+from homeport.agent.held import HeldItem
+from homeport.agent.means import Means
+from homeport.agent.resyncing import ship_resync
+from homeport.agent.rotation import LAYER, correct_definition, recover_rotation, rotate
+from homeport.agent.seeds import record_of, ship_first
+from homeport.agent.work import Work
+from homeport.dataplane.landing import acknowledged, clear_wanted, sweep, wanted
+from homeport.dataplane.points import disk_size
+from homeport.dataplane.shipping import reship_manifest, ship_layer, ship_manifest
+from homeport.model.ids import Digest
+from homeport.model.ledger import Captured, DiskChain, ItemLedger, PastPoint
+from homeport.model.machine import MachineDefinition
+from homeport.model.manifest import DiskImage, Manifest
+from homeport.model.position import Position
+
+BACKLOG = 8
+"""Captured points that may wait to be landed: above it captures pause, so chains stay short."""
+
+
+def cycle(work: Work) -> None:
+    """
+    One pass at the source. Raises TransientError when something does not answer: try again later.
+    """
+    held, means = work.held, work.means
+    recover_rotation(held, means)
+    correct_definition(held, means)
+    hear(work)
+    if due(work):
+        capture(work)
+    _answer_wanted(work)
+    for captured in held.ledger.captured:
+        if not captured.shipped:
+            ship(work, captured)
+    hear(work)
+    compact(held, means, go_on=lambda: not work.control.cancelled() and not due(work))
+
+
+def hear(work: Work) -> None:
+    """
+    Take in what the target says has landed; what it needs no longer is removed from the store.
+
+    With the first landed point of a direction the points from before it end.
+    """
+    held = work.held
+    landed = acknowledged(work.items)
+    ledger = held.ledger
+    if landed is None or landed.position == ledger.acknowledged:
+        return
+    known = {captured.position for captured in ledger.captured}
+    if landed.position not in known:
+        return
+    rest = tuple(c for c in ledger.captured if c.position > landed.position)
+    gone = [held.path(layer.path) for chain in ledger.disks for layer in chain.beyond]
+    held.save_chains(
+        [replace(chain, beyond=()) for chain in ledger.disks],
+        acknowledged=landed.position,
+        captured=rest,
+        points=(),
+        booted=None,
+        resyncing=False,
+    )
+    for path in gone:
+        path.unlink(missing_ok=True)
+    sweep(work.items, up_to=landed.position)
+
+
+def ship(work: Work, captured: Captured) -> Manifest:
+    """Put a captured point into the cache store, its manifest last; repeated it changes nothing."""
+    watched = work.watched()
+    images = [_ship_disk(watched, captured, chain) for chain in work.held.ledger.disks]
+    manifest = _manifest(work.held.ledger, captured, images)
+    ship_manifest(work.items, manifest)
+    _shipped(work.held, captured, images)
+    work.state.progress = None
+    work.state.phase = "replicating"
+    return manifest
+
+
+def _ship_disk(
+    work: Work, captured: Captured, chain: DiskChain, *, again: bool = False
+) -> DiskImage:
+    if captured.ways.get(chain.name, LAYER) != LAYER:
+        work.state.phase = "resyncing"
+        return ship_resync(work, captured, chain, again=again)
+    if chain.base_at == captured.position:
+        work.state.phase = "seeding"
+        if again:
+            record_of(work.held, chain, captured.position, "shipped").forget()
+        return ship_first(work, chain, captured.position)
+    work.state.phase = "replicating"
+    layer = next(item for item in chain.layers if item.position == captured.position)
+    path = work.held.path(layer.path)
+    return ship_layer(
+        work.items,
+        position=captured.position,
+        disk=chain.name,
+        layer=path,
+        size=disk_size(path, "qcow2"),
+        before=_state_before(chain, captured.position),
+        control=work.control,
+        replace=again,
+    ).image
+
+
+def due(work: Work) -> bool:
+    """Whether a point is to be taken now."""
+    ledger = work.held.ledger
+    if len(ledger.captured) >= BACKLOG or any(c.final for c in ledger.captured):
+        return False
+    if ledger.acknowledged is None or ledger.resyncing:
+        return False  # the first point of a direction is taken by the operation that begins it
+    last = work.state.rotated_at or (ledger.captured[-1].taken_at if ledger.captured else None)
+    return last is None or work.means.clock.now() - last >= ledger.policy.interval
+
+
+def capture(work: Work) -> Position:
+    """Take a point as policy says, application-consistent where it is time for one."""
+    held, means = work.held, work.means
+    now = means.clock.now()
+    held.save(definition=describe_here(held, means))
+    every = held.ledger.policy.app_consistent_interval
+    last = work.state.app_at
+    quiesce = every is not None and (last is None or now - last >= every)
+    position = rotate(held, means, quiesce=quiesce)
+    work.state.rotated_at = now
+    if quiesce:
+        work.state.app_at = now
+    return position
+
+
+def describe_here(held: HeldItem, means: Means) -> MachineDefinition:
+    """The machine's definition as it is now, its disks as the item knows them."""
+    ledger = held.ledger
+    names = {chain.disk.target: chain.name for chain in ledger.disks}
+    now = means.compute.describe(ledger.machine, names=names)
+    known = {chain.name: chain for chain in ledger.disks}
+    disks = tuple(
+        replace(known[disk.name].disk, size=disk.size) for disk in now.disks if disk.name in known
+    )
+    return replace(now, disks=disks)
+
+
+def _state_before(chain: DiskChain, position: Position) -> Digest | None:
+    before = chain.base_state
+    for layer in chain.layers:
+        if layer.position == position:
+            return before
+        before = layer.state
+    return before
+
+
+def _manifest(ledger: ItemLedger, captured: Captured, images: list[DiskImage]) -> Manifest:
+    return Manifest(
+        vault=ledger.vault,
+        item=ledger.item,
+        position=captured.position,
+        previous=captured.previous,
+        taken_at=captured.taken_at,
+        consistency=captured.consistency,
+        machine=ledger.definition,
+        disks=tuple(images),
+        reason=captured.reason,
+        final=captured.final,
+    )
+
+
+def _shipped(held: HeldItem, captured: Captured, images: list[DiskImage]) -> None:
+    """Record what was shipped: states make the next delta's chain, and later proves identity."""
+    by_disk = {image.disk: image for image in images}
+    chains = []
+    for chain in held.ledger.disks:
+        image = by_disk[chain.name]
+        if chain.base_at == captured.position:
+            chains.append(replace(chain, base_state=image.state))
+            continue
+        layers = tuple(
+            replace(layer, state=image.state, changed=image.changed)
+            if layer.position == captured.position
+            else layer
+            for layer in chain.layers
+        )
+        chains.append(replace(chain, layers=layers))
+    past = PastPoint(
+        position=captured.position,
+        states={image.disk: image.state for image in images},
+        changed={image.disk: image.changed for image in images},
+    )
+    moved = sum(stored.size for image in images for stored in image.objects)
+    held.save_chains(
+        chains,
+        captured=tuple(
+            replace(c, shipped=True) if c.position == captured.position else c
+            for c in held.ledger.captured
+        ),
+        past=held.with_past(past),
+        bytes_moved=held.ledger.bytes_moved + moved,
+    )
+
+
+def _answer_wanted(work: Work) -> None:
+    """Ship again what the target found damaged or missing, from the same immutable layers."""
+    for position in wanted(work.items):
+        captured = next((c for c in work.held.ledger.captured if c.position == position), None)
+        if captured is not None and captured.shipped:
+            disks = work.held.ledger.disks
+            images = [_ship_disk(work, captured, chain, again=True) for chain in disks]
+            reship_manifest(work.items, _manifest(work.held.ledger, captured, images))
+        clear_wanted(work.items, position)

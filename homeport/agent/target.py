@@ -1,0 +1,198 @@
+"""
+The target's cycle: land what is in the cache store, in order, and keep the points policy asks for.
+
+A point is listed by one saved ledger, after all its layers are on disk under their names. What
+cannot be used is named, nothing of it is applied, and the source is asked for it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from homeport.agent.committing import compact, finish_commit
+from homeport.agent.held import HeldItem
+from homeport.agent.ledgers import write_durably
+from homeport.agent.means import Means
+from homeport.agent.seeds import forget_records, land_whole
+from homeport.agent.work import Work
+from homeport.dataplane.landing import acknowledge, ask_again, land_delta, next_manifest, wanted
+from homeport.dataplane.layout import DamagedObjectError
+from homeport.dataplane.points import relative, stamp
+from homeport.dataplane.resync import answer_digests
+from homeport.model.item import Role
+from homeport.model.ledger import DiskChain, PastPoint, PointRecord
+from homeport.model.manifest import DiskImage, ImageKind, Manifest, encode_manifest
+from homeport.model.messages import PointReport
+from homeport.model.position import Position
+from homeport.model.retention import to_prune
+
+
+def cycle(work: Work) -> None:
+    """One pass at the target: land all there is, prune, compact."""
+    held, means = work.held, work.means
+    finish_commit(held, means)
+    if held.ledger.resyncing:
+        _answer_digests(work)
+    land_all(work)
+    prune(held, means)
+    compact(held, means, go_on=lambda: not work.control.cancelled())
+
+
+def land_all(work: Work, *, until: Position | None = None) -> Position | None:
+    """
+    Land every point there is, up to `until`; the newest position listed afterwards.
+
+    Raises what `next_manifest` and `land_delta` raise; damaged objects are asked for again.
+    """
+    held = work.held
+    while until is None or held.ledger.stands_at is None or held.ledger.stands_at < until:
+        work.control.check()
+        manifest = next_manifest(
+            work.items,
+            after=held.ledger.stands_at,
+            states=held.ledger.states,
+            epoch=held.ledger.epoch,
+        )
+        if manifest is None:
+            break
+        try:
+            land(work, manifest)
+        except DamagedObjectError:
+            if manifest.position not in wanted(work.items):
+                ask_again(work.items, manifest.position)
+            raise
+    return held.ledger.stands_at
+
+
+def land(work: Work, manifest: Manifest) -> None:
+    """Land a point whole: layers, maps, manifest; the ledger lists it, then the source hears."""
+    held = work.held
+    work.state.phase = "seeding" if _is_seed(manifest) else "replicating"
+    watched = work.watched()
+    chains = [_land_disk(watched, manifest, image) for image in manifest.disks]
+    folder = held.folder / "points"
+    folder.mkdir(exist_ok=True)
+    write_durably(folder / manifest.position.key, encode_manifest(manifest))
+    kept = () if held.ledger.resyncing else held.ledger.points
+    moved = sum(stored.size for image in manifest.disks for stored in image.objects)
+    held.save_chains(
+        chains,
+        points=(*kept, _point(manifest, work.means.clock.now())),
+        past=held.with_past(_past(manifest)),
+        definition=manifest.machine,
+        acknowledged=manifest.position,
+        resyncing=False,
+        bytes_moved=held.ledger.bytes_moved + moved,
+    )
+    acknowledge(work.items, manifest.position, manifest.states)
+    work.state.progress = None
+    work.state.phase = "replicating"
+    forget_records(held)
+    _forget_manifests(held)
+
+
+def prune(held: HeldItem, means: Means) -> None:
+    """Unlist points the policy no longer keeps; their layers are compacted afterwards."""
+    if held.ledger.role is not Role.TARGET:
+        return
+    pinned = {held.ledger.test.position} if held.ledger.test else set()
+    gone = set(to_prune(reports(held), held.ledger.policy, means.clock.now(), pinned))
+    if gone:
+        held.save(points=tuple(p for p in held.ledger.points if p.position not in gone))
+        _forget_manifests(held)
+
+
+def reports(held: HeldItem) -> tuple[PointReport, ...]:
+    """The points as they are listed, oldest first, each with the depth it would boot at."""
+    found = []
+    for point in held.ledger.points:
+        depth = max(len(chain.chain_at(point.position)) for chain in held.ledger.disks) - 1
+        found.append(
+            PointReport(
+                position=point.position,
+                taken_at=point.taken_at,
+                landed_at=point.landed_at,
+                consistency=point.consistency,
+                changed=point.changed,
+                depth=depth,
+                label=point.label,
+            )
+        )
+    return tuple(found)
+
+
+def _answer_digests(work: Work) -> None:
+    """Give the running side the digests that a differential resync asks for."""
+    for chain in work.held.ledger.disks:
+        if not chain.whole:
+            continue
+        names = [chain.base, *(layer.path for layer in chain.layers)]
+        paths = tuple(work.held.path(name) for name in reversed(names))
+        answer_digests(
+            work.items,
+            disk=chain.name,
+            open_reader=partial(work.means.open_reader, paths, chain.disk.format.value),
+            control=work.control,
+        )
+
+
+def _land_disk(work: Work, manifest: Manifest, image: DiskImage) -> DiskChain:
+    held, position = work.held, manifest.position
+    chain = held.ledger.chain(image.disk)
+    disk = replace(chain.disk, size=image.size)
+    if image.kind is ImageKind.SEED:
+        land_whole(work, chain, image, position)
+        return replace(
+            chain,
+            disk=disk,
+            base_at=position,
+            base_state=image.state,
+            base_stamp=stamp(held.path(chain.base)),
+            whole=True,
+        )
+    name = held.layer_name(chain, position)
+    path = held.path(name)
+    path.parent.mkdir(exist_ok=True)
+    changed = land_delta(
+        work.items,
+        image,
+        position=position,
+        path=path,
+        backing=relative(held.path(chain.top), path),
+        backing_format=held.format_of(chain, chain.top),
+        control=work.control,
+    )
+    held.keep_map(chain.name, position, changed)
+    layer = held.layer(name, position, state=image.state, changed=image.changed)
+    return replace(chain, disk=disk, layers=(*chain.layers, layer))
+
+
+def _point(manifest: Manifest, now: datetime) -> PointRecord:
+    return PointRecord(
+        position=manifest.position,
+        taken_at=manifest.taken_at,
+        landed_at=now,
+        consistency=manifest.consistency,
+        changed=sum(image.changed for image in manifest.disks),
+    )
+
+
+def _is_seed(manifest: Manifest) -> bool:
+    return any(image.kind is ImageKind.SEED for image in manifest.disks)
+
+
+def _past(manifest: Manifest) -> PastPoint:
+    return PastPoint(
+        position=manifest.position,
+        states=dict(manifest.states),
+        changed={image.disk: image.changed for image in manifest.disks},
+    )
+
+
+def _forget_manifests(held: HeldItem) -> None:
+    listed = {point.position.key for point in held.ledger.points}
+    for path in (held.folder / "points").glob("*"):
+        if path.name not in listed:
+            path.unlink(missing_ok=True)

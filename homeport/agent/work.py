@@ -1,0 +1,62 @@
+"""One piece of work on one item: what it is done to, with what, and who may stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+
+from homeport.agent.held import HeldItem
+from homeport.agent.means import Means
+from homeport.dataplane.layout import ItemStore
+from homeport.dataplane.pipeline import Control
+from homeport.model.messages import Progress
+
+
+@dataclass(kw_only=True)
+class CycleState:
+    """What a loop remembers between cycles and may lose: nothing here is needed for safety."""
+
+    rotated_at: datetime | None = None
+    app_at: datetime | None = None
+    progress: Progress | None = None
+    problem: dict[str, str] | None = None
+    phase: str = "waiting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The item in hand, the means, and the reins. The holder of the item's lock has one."""
+
+    held: HeldItem
+    means: Means
+    control: Control = field(default_factory=Control)
+    state: CycleState = field(default_factory=CycleState)
+
+    @cached_property
+    def items(self) -> ItemStore:
+        """The item's part of its direction's cache store."""
+        cache = self.held.ledger.cache
+        if cache is None:
+            raise AssertionError("an item that replicates has a cache store")
+        return ItemStore(
+            store=self.means.open_store(cache),
+            vault=self.held.ledger.vault,
+            item=self.held.ledger.item,
+        )
+
+    def watched(self) -> Work:
+        """The same work, its progress kept where reports are made from."""
+        return replace(self, control=replace(self.control, progress=self._watch()))
+
+    def _watch(self) -> Callable[[int, int], None]:
+        began = self.means.clock.monotonic()
+        outer = self.control.progress
+
+        def watch(done: int, total: int) -> None:
+            span = max(self.means.clock.monotonic() - began, 1e-3)
+            self.state.progress = Progress(done=done, total=total, rate=done / span)
+            outer(done, total)
+
+        return watch
