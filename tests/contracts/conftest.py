@@ -113,6 +113,7 @@ OUTSIDE = [
     pytest.param(_s3, id="S3", marks=_REAL),
     pytest.param(_wrapped(_s3), id="S3 in all wrappers", marks=_REAL),
     pytest.param(_azure, id="Azure Blob", marks=_REAL),
+    pytest.param(_wrapped(_azure), id="Azure Blob in all wrappers", marks=_REAL),
 ]
 STORES = [
     pytest.param(_memory, id="memory"),
