@@ -17,7 +17,7 @@ from typing import Protocol
 from homeport.model.host import HostInventory
 from homeport.model.ids import HostName, ItemId, JobId, SiteName
 from homeport.model.item import ReplicatedItem
-from homeport.model.messages import StoreAddress
+from homeport.model.messages import LedgerEntry, StoreAddress
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.protection import State
 from homeport.orchestration.ports import ItemRow, Job, JobKind, JobState, Json, Outcome, Vault
@@ -51,6 +51,15 @@ class NetworkMapping:
     network: str
     target_site: SiteName
     to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRow:
+    """One thing that a host said it made for an item; kept after the item is gone."""
+
+    item: ItemId
+    host: HostName
+    entry: LedgerEntry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +107,9 @@ class Books(Vault, Protocol):
 
     def find_item(self, key: str) -> ItemRow:
         """An item by id or by name; NotFoundError when there is none."""
+
+    def ledger(self, item: ItemId | None = None) -> tuple[LedgerRow, ...]:
+        """All that agents ever said they made, oldest first; of one item, or of all."""
 
     def new_id(self) -> str:
         """A fresh random id, safe as a name."""
