@@ -87,6 +87,18 @@ class BadNameError(RefusedError):
         self.name = name
 
 
+class NoSuchLabError(NotFoundError):
+    """This machine has no lab of that name."""
+
+    code = "NoSuchLab"
+
+    def __init__(self, *, lab: str, folder: Path) -> None:
+        super().__init__(
+            f"There is no lab {lab} in {folder}.", remedy="Bring it up first, or name another."
+        )
+        self.lab, self.folder = lab, folder
+
+
 class NoSuchHostError(NotFoundError):
     """The lab has no host of that name."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from homeport.lab.commands import attempt
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,6 +41,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`, made if it is not there; waits for whoever holds it."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it, files marked immutable included. Twice is once."""
+    if not folder.exists():
+        return
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        attempt(["chattr", "-R", "-f", "-i", folder])
+        shutil.rmtree(folder)
 
 
 def write_whole(path: Path, text: str) -> None:

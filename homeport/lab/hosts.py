@@ -9,9 +9,7 @@ the `lab` command, the demo and the tests. Changes are made under the lab's lock
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +19,8 @@ from subprocess import CompletedProcess
 
 from homeport.lab import boot, network, packages, state
 from homeport.lab.commands import attempt
-from homeport.lab.errors import HostDownError, NeedsRootError, NoSuchHostError
+from homeport.lab.errors import HostDownError, NeedsRootError, NoSuchHostError, NoSuchLabError
+from homeport.lab.files import locked, remove_tree
 from homeport.lab.layout import (
     HostFolder,
     LabFolder,
@@ -30,12 +29,15 @@ from homeport.lab.layout import (
     gateway,
     host_address,
     veth_name,
+    veth_prefix,
 )
 from homeport.lab.processes import ProcessId, alive
 from homeport.lab.state import HostSpec, HostState, LabState
 
 DEFAULT_FOLDER = Path("/var/lib/homeport/lab")
 DEFAULT_CACHE = Path("/var/lib/homeport/cache")
+
+_RANGES_LOCK = Path("/run/lock/homeport-lab")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,30 +115,40 @@ class Lab:
         packages.require(packages.HOST_PACKAGES)
         for spec in specs:
             self.folder.host(spec.name)
-        with self._locked():
-            lab = self._planned(specs)
-            state.write(self.folder.state, lab)
-            network.make_bridge(lab.bridge, lab.network)
+        # Other users' labs hold secrets of their agents: the folder is root's alone.
+        self.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self.folder.lock):
+            self._join_network(specs)
             for spec in specs:
                 self._boot(spec.name)
         return self.report()
+
+    def _join_network(self, specs: Sequence[HostSpec]) -> None:
+        # Labs that come up at the same moment must not choose the same range.
+        with locked(_RANGES_LOCK):
+            lab = self._planned(specs)
+            state.write(self.folder.state, lab)
+            network.make_bridge(lab.bridge, lab.network)
 
     def down(self, *, keep_folders: bool = False) -> None:
         """Stop everything, remove the network and (unless kept) all folders of the lab."""
         require_root("take a lab down")
         if not self.folder.path.exists():
             return
-        with self._locked():
-            lab = self._state()
+        with locked(self.folder.lock):
             self._halt_all()
-            for host in lab.hosts.values() if lab else ():
-                network.remove(host.veth)
+            network.remove_all(veth_prefix(self.folder.path))
             network.remove(bridge_name(self.folder.path))
-            if lab and keep_folders:
-                hosts = {name: replace(host, first=None) for name, host in lab.hosts.items()}
-                state.write(self.folder.state, replace(lab, hosts=hosts))
-        if not keep_folders:
-            shutil.rmtree(self.folder.path)
+            if keep_folders:
+                self._forget_processes()
+            else:
+                remove_tree(self.folder.path)
+
+    def _forget_processes(self) -> None:
+        lab = self._state()
+        if lab is not None:
+            hosts = {name: replace(host, first=None) for name, host in lab.hosts.items()}
+            state.write(self.folder.state, replace(lab, hosts=hosts))
 
     def kill(self, host: str) -> None:
         """Lose the whole host at once, as by a power cut, with its guests' unsynced writes."""
@@ -294,12 +306,11 @@ class Lab:
     def _known(self) -> LabState:
         lab = self._state()
         if lab is None:
-            raise NoSuchHostError(lab=self.name, host="(any)", known=())
+            raise NoSuchLabError(lab=self.name, folder=self.settings.folder)
         return lab
 
     def _host(self, name: str) -> HostState:
-        lab = self._state()
-        hosts = lab.hosts if lab else {}
+        hosts = self._known().hosts
         if name not in hosts:
             raise NoSuchHostError(lab=self.name, host=name, known=sorted(hosts))
         return hosts[name]
@@ -309,9 +320,9 @@ class Lab:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        with self.folder.lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Hold the lock of a lab that exists."""
+        self._known()
+        with locked(self.folder.lock):
             yield
 
 

@@ -166,9 +166,14 @@ def bridge_name(lab: Path) -> str:
     return f"hpb{_tag(lab)}"
 
 
+def veth_prefix(lab: Path) -> str:
+    """What the names of all the lab's cables begin with."""
+    return f"hpv{_tag(lab)}-"
+
+
 def veth_name(lab: Path, index: int) -> str:
     """The outer end of a host's cable, at most 13 bytes of 15."""
-    return f"hpv{_tag(lab)}-{index}"
+    return f"{veth_prefix(lab)}{index}"
 
 
 def host_address(network: IPv4Network, index: int) -> IPv4Address:

@@ -12,6 +12,8 @@ from homeport.lab.commands import attempt, run
 from homeport.lab.errors import NoFreeNetworkError
 from homeport.lab.layout import RANGES, gateway
 
+DEVICES = Path("/sys/class/net")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cable:
@@ -56,7 +58,7 @@ def choose(wanted: IPv4Network | None) -> IPv4Network:
 
 def exists(device: str) -> bool:
     """Whether the root namespace has a network device of that name."""
-    return Path("/sys/class/net", device).exists()
+    return (DEVICES / device).exists()
 
 
 def make_bridge(name: str, network: IPv4Network) -> None:
@@ -72,6 +74,13 @@ def remove(device: str) -> None:
     """Remove a device of the root namespace; both ends of a cable go together. Twice is once."""
     if exists(device):
         attempt(["ip", "link", "del", device])
+
+
+def remove_all(prefix: str) -> None:
+    """Remove every device of the root namespace whose name begins so."""
+    for device in sorted(DEVICES.iterdir()):
+        if device.name.startswith(prefix):
+            remove(device.name)
 
 
 def connect(cable: Cable, pid: int) -> None:
