@@ -56,7 +56,7 @@ def test_a_header_says_what_was_written(tmp_path: Path, size: int) -> None:
     )
     assert (header.version, header.cluster, header.granularity) == (3, 128 * KiB, 4 * KiB)
     assert header.extended_l2
-    assert not (header.dirty or header.corrupt or header.external_data)
+    assert header.incompatible == wire.EXTENDED_L2
     assert header.snapshots == 0
 
 
