@@ -84,9 +84,6 @@ class Books(Vault, Protocol):
     def add_site(self, name: SiteName, cache: StoreAddress | None) -> None:
         """A new site; RefusedError (`SiteExists`) when the name is taken."""
 
-    def set_cache(self, site: SiteName, cache: StoreAddress) -> None:
-        """Replace the cache store in a site."""
-
     def new_token(self, site: SiteName) -> str:
         """A fresh token for the site's agents, shown once; earlier ones end."""
 

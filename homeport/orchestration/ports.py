@@ -147,6 +147,9 @@ class Vault(Protocol):
     def cache_of(self, site: SiteName) -> StoreAddress:
         """The cache store in a site; NotFoundError when it has none."""
 
+    def set_cache(self, site: SiteName, cache: StoreAddress) -> None:
+        """Replace the cache store in a site."""
+
     def network_map(self, source: SiteName, target: SiteName) -> dict[str, str]:
         """Mapped networks from one site to another."""
 

@@ -38,6 +38,7 @@ class Loss:
     captured: Position | None
     fence: FenceFacts | None
     planned: bool
+    stopped_at: datetime  # when the old side lost the ownership
     now: datetime
 
 
@@ -50,7 +51,7 @@ def write_receipt(loss: Loss) -> LossReceipt:
     )
     nothing = loss.planned and left_out == 0
     unsent = 0 if nothing else loss.fence.unsent if loss.fence else None
-    seconds = 0.0 if nothing else _span(point_at, loss.now)
+    seconds = 0.0 if nothing else _span(point_at, loss.stopped_at)
     return LossReceipt(
         point=loss.point,
         point_at=point_at,
