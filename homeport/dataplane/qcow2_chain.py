@@ -22,6 +22,7 @@ from typing import Literal, Self
 import numpy as np
 
 from homeport.dataplane.qcow2_reader import LayerReader
+from homeport.dataplane.qcow2_scan import Piece, scan
 from homeport.dataplane.qcow2_tables import HostRuns, read_fully
 from homeport.model.extent import Extent, ExtentSet, Offsets, union_of
 
@@ -110,6 +111,25 @@ class ChainReader:
         with self._lock:
             self._bytes_read += count
         return bytes(buffer)
+
+    def scan(self, wanted: ExtentSet) -> Iterator[tuple[int, bytes]]:
+        """
+        What files hold of `wanted`: guest offset and up to 1 MiB, ascending, read ahead.
+
+        Bytes that no file holds are left out and are zeroes; holes of a raw base come as zero
+        bytes, so intersect with `allocated` first. Raises as `read` does.
+        """
+        starts = self._starts
+        for guest, body in scan(self._pieces(HostRuns(starts, self._runs[:, 1], starts), wanted)):
+            with self._lock:
+                self._bytes_read += len(body)
+            yield guest, body
+
+    def _pieces(self, runs: HostRuns, wanted: ExtentSet) -> Iterator[Piece]:
+        parts = runs.restricted(wanted)
+        for start, length in zip(parts.guest.tolist(), parts.lengths.tolist(), strict=True):
+            for source, low, high, host in self._found(start, start + length):
+                yield Piece(source.path, source.file, low, high - low, host)
 
     def allocated(self) -> ExtentSet:
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,8 @@ from homeport.dataplane.qcow2_header import (
     UnsupportedQcow2Error,
     read_header,
 )
-from homeport.dataplane.qcow2_tables import LayerMap, read_fully, walk_tables
+from homeport.dataplane.qcow2_scan import Piece, scan
+from homeport.dataplane.qcow2_tables import HostRuns, LayerMap, read_fully, walk_tables
 from homeport.model.extent import ExtentSet
 
 
@@ -101,6 +103,19 @@ class LayerReader:
         self.read_into(offset, buffer)
         return bytes(buffer)
 
+    def scan(self, wanted: ExtentSet | None = None) -> Iterator[tuple[int, bytes]]:
+        """
+        All data of this layer, or that in `wanted`: guest offset and up to 1 MiB, ascending.
+
+        The way to read a whole layer: it reads ahead, which `read` cannot. Zeroes are not told.
+        Raises as `read` does.
+        """
+        runs = self.map.runs if wanted is None else self.map.runs.restricted(wanted)
+        for guest, body in scan(_pieces(self.path, self._file, runs)):
+            with self._counting:
+                self.bytes_read += len(body)
+            yield guest, body
+
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         """
         Put this layer's data from guest `offset` on into its places in `buffer`, nothing else.
@@ -122,6 +137,11 @@ class LayerReader:
                 count += stop - start
         with self._counting:
             self.bytes_read += count
+
+
+def _pieces(path: Path, file: int, runs: HostRuns) -> Iterator[Piece]:
+    rows = zip(runs.guest.tolist(), runs.lengths.tolist(), runs.host.tolist(), strict=True)
+    return (Piece(path, file, guest, length, host) for guest, length, host in rows)
 
 
 def _readable_header(path: Path) -> Qcow2Header:

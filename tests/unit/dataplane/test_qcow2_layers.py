@@ -100,6 +100,37 @@ def test_a_chain_reads_as_its_layers_laid_over_each_other(
         assert not any(any(model[hole.start : hole.end]) for hole in outside)
 
 
+@quick
+@given(fills, fills, st.integers(0, 60), st.integers(1, 80))
+def test_scans_give_what_reads_give(
+    tmp_path: Path, lower: list[int | None], upper: list[int | None], start: int, length: int
+) -> None:
+    size = 100 * BLOCK + 512
+    base = write(tmp_path / "base.qcow2", size, parts_of(lower, 0, size), backing=None)
+    top = write(tmp_path / "top.qcow2", size, parts_of(upper, 0, size))
+    wanted = ExtentSet.of(start * BLOCK + 512, length * BLOCK).clipped(size)
+    with ChainReader([top, base], base_format="qcow2") as chain, LayerReader(top) as layer:
+        for reader, held in ((chain, chain.allocated()), (layer, layer.map.data)):
+            found = list(reader.scan(wanted))
+            assert ExtentSet(Extent(at, len(body)) for at, body in found) == held & wanted
+            assert found == sorted(found)
+            assert all(reader.read(at, len(body)) == body for at, body in found)
+        assert sum(len(body) for _, body in layer.scan()) == layer.map.data.total
+
+
+def test_a_scan_of_many_windows_hands_out_small_parts(tmp_path: Path) -> None:
+    parts = [(at * 8 * BLOCK, BLOCK, at % 250 + 1) for at in range(600)]
+    path = write(tmp_path / "layer.qcow2", GiB, [*parts, (64 * MiB, 40 * MiB, 9)])
+    with LayerReader(path) as layer:
+        found = list(layer.scan())
+        assert [(at, len(body), body[0]) for at, body in found[:600]] == parts
+        assert max(len(body) for _, body in found) == MiB
+        assert layer.bytes_read == 600 * BLOCK + 40 * MiB
+        os.truncate(path, 3 * CLUSTER)
+        with pytest.raises(Qcow2FormatError, match="the file ends"):
+            list(layer.scan())
+
+
 def test_a_chain_reads_only_what_is_asked_and_there(tmp_path: Path) -> None:
     base = tmp_path / "base.raw"
     with base.open("wb") as file:
