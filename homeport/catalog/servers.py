@@ -27,7 +27,7 @@ class ServerRepository:
             index_elements=["id"], set_={"beat": func.now()}, where=servers.c.state == "live"
         )
         with self._engine.begin() as connection:
-            return connection.execute(living).rowcount == 1
+            return connection.scalar(living.returning(servers.c.id)) is not None
 
     def bury(self, *, silent: timedelta) -> tuple[str, ...]:
         """Declare dead whoever has not beaten for so long; all the dead, new and old."""

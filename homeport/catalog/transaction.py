@@ -50,7 +50,10 @@ class Transaction:
 
     def put_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         """Insert a row unless one of its key is there; whether it was inserted."""
-        return self.change(self._insert(table).values(dict(values)).on_conflict_do_nothing()) == 1
+        insert = self._insert(table).values(dict(values)).on_conflict_do_nothing()
+        # drivers do not agree on the number of rows an insert has met
+        made = self.session.execute(insert.returning(next(iter(table.primary_key.columns))))
+        return made.first() is not None
 
     def _insert(self, table: Table) -> Any:
         if self.session.connection().dialect.name == "sqlite":
