@@ -284,10 +284,10 @@ def _check_objects(items: ItemStore, image: DiskImage, position: Position) -> No
     if joint != image.digest:
         raise DamagedObjectError(key=key, found=f"disk {image.disk} has not its objects' digest")
     keys = [stored.key for stored in image.objects]
-    if image.kind is ImageKind.DELTA:
-        sound = keys == [items.delta_key(position, image.disk)]
-    else:
+    if image.kind is ImageKind.SEED:
         sound = all(name.startswith(items.seed_prefix(position, image.disk)) for name in keys)
+    else:
+        sound = keys == [items.delta_key(position, image.disk)]
     if not sound:
         raise ForeignObjectError(key=key, found=f"disk {image.disk} is to be taken from {keys[:3]}")
 
