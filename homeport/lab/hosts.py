@@ -163,8 +163,9 @@ class Lab:
         """Boot a host again after `kill`, with its disks and definitions. A cut one stays cut."""
         require_root("start a host")
         with self._locked():
+            self._host(host)
             network.make_bridge(self._known().bridge, self._known().network)
-            self._boot(self._host(host).spec.name)
+            self._boot(host)
 
     def cut(self, host: str) -> None:
         """Pull the host's cable and make its `cut_folders` unreachable from inside."""
@@ -194,6 +195,7 @@ class Lab:
 
     def start_process(self, host: str, process: str) -> None:
         """Let a service run that `kill_process(again=False)` took down."""
+        require_root("start a process of a host")
         folder, first = self._running(host)
         boot.want(folder, first, process, wanted=True)
 

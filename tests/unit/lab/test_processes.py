@@ -30,9 +30,7 @@ def identity(child: subprocess.Popen[bytes]) -> ProcessId:
 TAIL = "S 1 " + " ".join(str(n) for n in range(3, 20)) + " 4711 0 0"
 
 
-@pytest.mark.parametrize(
-    "name", ["sleep", "a b", "(sd-pam)", "x) R 1 2 (", ""], ids=repr
-)
+@pytest.mark.parametrize("name", ["sleep", "a b", "(sd-pam)", "x) R 1 2 (", ""], ids=repr)
 def test_a_process_name_cannot_confuse_its_start_time(name: str) -> None:
     assert processes.stat_fields(f"12 ({name}) {TAIL}") == ("S", 4711)
 
