@@ -225,6 +225,19 @@ def test_a_power_cut_leaves_the_old_name_or_the_new(
     assert all(offset + length <= wire.SECTOR for offset, length in writes[1:])
 
 
+def test_the_name_is_synced_before_anything_points_to_it(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("pwrite", "fsync"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *of, name=name, real=real: calls.append(name) or real(*of)
+        )
+    rewrite_backing(image, "elsewhere.raw", "raw")
+    assert calls == ["pwrite", "fsync", "pwrite", "fsync"]
+
+
 def tiny_clusters(path: Path, extensions: list[wire.Extension], name: bytes) -> None:
     """A version 3 image of 512-byte clusters, as `qemu-img create` can make them."""
     end = bytes(8)

@@ -64,13 +64,22 @@ quick = settings(
 def test_a_layer_has_exactly_what_was_written(
     tmp_path: Path, blocks: list[int | None], start: int, tail: int
 ) -> None:
-    size = start + 70 * BLOCK + tail * 512
+    size = start + 12 * BLOCK + tail * 512
     parts = parts_of(blocks, start, size)
     with LayerReader(write(tmp_path / "layer.qcow2", size, parts)) as reader:
         assert reader.map.data == ExtentSet(Extent(at, n) for at, n, fill in parts if fill)
         assert reader.map.zero == ExtentSet(Extent(at, n) for at, n, fill in parts if not fill)
         for at, length, fill in parts:
             assert reader.read(at, length) == bytes([fill]) * length
+
+
+@pytest.mark.parametrize("fill", [0, 1], ids=["zeroes", "data"])
+@pytest.mark.parametrize("length", [512, BLOCK + 512, MiB + 512])
+def test_maps_end_where_the_disk_ends(tmp_path: Path, fill: int, length: int) -> None:
+    size = GiB + MiB + 512
+    made = read_map(write(tmp_path / "layer.qcow2", size, [(size - length, length, fill)]))
+    assert made.changed == ExtentSet.of(size - length, length)
+    assert made.runs.lengths.sum() == (length if fill else 0)
 
 
 @quick
@@ -126,6 +135,12 @@ def test_a_scan_of_many_windows_hands_out_small_parts(tmp_path: Path) -> None:
         assert [(at, len(body), body[0]) for at, body in found[:600]] == parts
         assert max(len(body) for _, body in found) == MiB
         assert layer.bytes_read == 600 * BLOCK + 40 * MiB
+    with LayerWriter(path, size=GiB, backing=None, backing_format=None) as writer:
+        body = random.Random(1).randbytes(3 * MiB)
+        writer.data(BLOCK, body)
+        writer.finish()
+    with LayerReader(path) as layer:
+        assert b"".join(part for _, part in layer.scan()) == body
         os.truncate(path, 3 * CLUSTER)
         with pytest.raises(Qcow2FormatError, match="the file ends"):
             list(layer.scan())
