@@ -13,7 +13,6 @@ from homeport.orchestration.ports import JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
     advance_item,
     check_cancel,
-    decide,
     need,
     read_item,
 )
@@ -45,5 +44,5 @@ def commit(run: JobRun) -> dict[str, Json]:
         vault.put_facts(item.id, {"committed_at": at, "failover": None, "problem": None})
         return {"committed_at": at}
 
-    answer: dict[str, Json] = decide(run, "committed", act)
+    answer: dict[str, Json] = run.step("committed", act)
     return {**answer, "site": item.running.site, "host": host, "machine": item.running.machine}

@@ -14,7 +14,6 @@ from homeport.orchestration.ports import JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
     Known,
     advance_item,
-    decide,
     read_item,
     stop,
     waiting_on,
@@ -49,8 +48,7 @@ def disable(run: JobRun) -> dict[str, Json]:
 def _check(run: JobRun, known: Known, asked: DisableRequest) -> None:
     run.task(CHECK)
     item = known.item
-    silent = decide(
-        run,
+    silent = run.step(
         "who does not answer",
         lambda vault: waiting_on(vault, item.running, item.standby),
     )
@@ -93,7 +91,7 @@ def _prove(run: JobRun, known: Known, sides: list[dict[str, Json]]) -> dict[str,
             vault.remove_item(item.id)
         return {}
 
-    decide(run, "the item is gone", act)
+    run.step("the item is gone", act)
     left = [entry for side in sides if not side["pending"] for entry in side["left"]]
     return {"sides": sides, "left": left, "pending": [side["host"] for side in pending]}
 

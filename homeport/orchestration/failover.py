@@ -41,7 +41,6 @@ from homeport.orchestration.program import (
     ask,
     assign_roles,
     check_cancel,
-    decide,
     need,
     problem_of,
     raised_item,
@@ -142,7 +141,7 @@ def _check(run: JobRun, course: Course) -> None:
         there = vault.host_alive(source.host)
         return {"source": there, "target": vault.host_alive(target.host)}
 
-    alive = decide(run, "who answers", act)
+    alive = run.step("who answers", act)
     if not alive["target"]:
         raise JobStoppedError(unreachable(target.host, f"{target.site} cannot take over."))
     if alive["source"] or course.again:
@@ -172,7 +171,7 @@ def _point(run: JobRun, course: Course) -> Position:
             raise JobStoppedError(error.as_dict())
         return landed
     run.skip(SYNCHRONIZE, "the point is among those that have landed")
-    listed = decide(run, "choose the point", lambda vault: _chosen(vault, course, choice))
+    listed = run.step("choose the point", lambda vault: _chosen(vault, course, choice))
     return Position.parse(listed)
 
 
@@ -282,8 +281,8 @@ def _take_over(
     )
     run.task(RECEIPT)
     _wait_until_listed(run, course, point)
-    receipt = decide(
-        run, "write the receipt", lambda vault: _booted(vault, course, item, point, fence)
+    receipt = run.step(
+        "write the receipt", lambda vault: _booted(vault, course, item, point, fence)
     )
     took = (booted.started_at - run.job.created_at).total_seconds()
     return {

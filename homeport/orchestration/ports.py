@@ -201,7 +201,12 @@ class JobRun(Protocol):
         """Mark a task as skipped, with the reason."""
 
     def step(self, name: str, act: Act) -> Json:
-        """Run `act` in one transaction, once; its result is recorded."""
+        """
+        Run `act` in one transaction, once; its result is recorded.
+
+        An error it raises is taken back with all that it wrote, recorded, and raised from here as
+        `JobStoppedError`: also in a replay.
+        """
 
     def operation(
         self,

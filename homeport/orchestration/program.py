@@ -20,7 +20,6 @@ from homeport.model.messages import ItemReport, OperationState
 from homeport.model.operations import OPERATIONS, Problem
 from homeport.model.protection import Event, State
 from homeport.orchestration.ports import (
-    Act,
     ItemRow,
     JobRun,
     JobStoppedError,
@@ -65,26 +64,7 @@ def read_item(run: JobRun, name: str = "read the item") -> Known:
         known = Known(row=vault.item(item), vault=vault.vault_id(), now=vault.now())
         return to_plain(Known, known)
 
-    return from_plain(Known, decide(run, name, act))
-
-
-def decide(run: JobRun, name: str, act: Act) -> Json:
-    """
-    A step that may refuse: the error is recorded, and ends the program.
-
-    `act` checks before it writes: what it wrote before it raised would be kept.
-    """
-    answer = run.step(name, lambda vault: _recorded(act, vault))
-    if "error" in answer:
-        raise JobStoppedError(answer["error"])
-    return answer["answer"]
-
-
-def _recorded(act: Act, vault: Vault) -> dict[str, Json]:
-    try:
-        return {"answer": act(vault)}
-    except RefusedError as error:
-        return {"error": error.as_dict()}
+    return from_plain(Known, run.step(name, act))
 
 
 def ask(

@@ -31,7 +31,6 @@ from homeport.orchestration.program import (
     all_of,
     assign_roles,
     check_cancel,
-    decide,
     fresh_report,
     need,
     raised_item,
@@ -109,7 +108,9 @@ def _settle(
     """The item's epoch and its networks, recorded."""
 
     def act(vault: Vault) -> Json:
-        item = raised_item(vault, known.item, run)
+        pool = definition.disks[0].pool if definition.disks else ""
+        home = replace(known.item, primary=replace(known.item.primary, pool=pool))
+        item = raised_item(vault, home, run)
         networks = fit_networks(
             networks_of(definition),
             asked=asked.networks,
@@ -118,10 +119,10 @@ def _settle(
         facts = remember(vault.item(item.id).facts, item.active.other, networks)
         facts["disks"] = [disk.name for disk in definition.disks]
         vault.put_facts(item.id, facts)
-        return {"epoch": item.epoch, "networks": networks}
+        return {"item": to_plain(ReplicatedItem, item), "networks": networks}
 
-    answer = decide(run, "settle epoch and networks", act)
-    return replace(known.item, epoch=answer["epoch"]), answer["networks"]
+    answer = run.step("settle epoch and networks", act)
+    return from_plain(ReplicatedItem, answer["item"]), answer["networks"]
 
 
 def _prepare(run: JobRun, plan: Enabling, *, only_check: bool) -> tuple[Problem, ...]:
@@ -164,7 +165,7 @@ def _make(run: JobRun, plan: Enabling) -> None:
             {item.primary.host: (Role.SOURCE, True), item.recovery.host: (Role.TARGET, True)},
         )
 
-    decide(run, "assign both hosts", act)
+    run.step("assign both hosts", act)
 
 
 def _arm(run: JobRun, plan: Enabling) -> Arm:
@@ -186,7 +187,7 @@ def _arm(run: JobRun, plan: Enabling) -> Arm:
             ),
         )
 
-    return from_plain(Arm, decide(run, "read cache store and policy", act))
+    return from_plain(Arm, run.step("read cache store and policy", act))
 
 
 def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
@@ -206,7 +207,7 @@ def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
         vault.put_facts(item.id, {"enable_took": took, "enable_moved": moved, "problem": None})
         return {"enable_took": took, "bytes_moved": moved}
 
-    return {"point": point["position"], **decide(run, "protected", act)}
+    return {"point": point["position"], **run.step("protected", act)}
 
 
 def _shipped(vault: Vault, run: JobRun, item: ReplicatedItem) -> Json | None:

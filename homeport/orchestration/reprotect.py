@@ -42,7 +42,6 @@ from homeport.orchestration.program import (
     ask,
     assign_roles,
     check_cancel,
-    decide,
     need,
     problem_of,
     read_item,
@@ -156,7 +155,7 @@ def _given(run: JobRun, known: Known) -> Reversal:
         given = read_reversal(vault, known.row, asked)
         return {"mapped": dict(given.mapped), "cache": given.cache}
 
-    return Reversal(row=known.row, asked=asked, **decide(run, "read mapping and cache store", act))
+    return Reversal(row=known.row, asked=asked, **run.step("read mapping and cache store", act))
 
 
 def read_reversal(vault: Vault, row: ItemRow, asked: ReprotectRequest) -> Reversal:
@@ -194,7 +193,7 @@ def _review(given: Reversal, running: SideFacts | None, old: SideFacts | None) -
 def _prepare(run: JobRun, plan: Plan) -> Json:
     """Make what the new direction needs, lock the old machine, turn its disks into replicas."""
     run.task(REPROTECT)
-    decide(run, "make what the new direction needs", lambda vault: _requirements(vault, plan))
+    run.step("make what the new direction needs", lambda vault: _requirements(vault, plan))
     check_cancel(run)
     item, old = plan.item, plan.item.standby
     run.task(LOCK)
@@ -215,7 +214,7 @@ def _prepare(run: JobRun, plan: Plan) -> Json:
         keep_machine=keeps_machine(item, asked=plan.given.asked.keep_machine),
     )
     made = need(run, "prepare the replica", old.host, order, ReplicaFacts, patience=PATIENCE)
-    decide(run, "complete the receipt", lambda vault: _complete(vault, plan, held, made))
+    run.step("complete the receipt", lambda vault: _complete(vault, plan, held, made))
     check_cancel(run)
     return to_plain(tuple[UnsentReport, ...], made.unsent)
 
@@ -252,7 +251,7 @@ def _complete(vault: Vault, plan: Plan, held: FenceFacts, made: ReplicaFacts) ->
 def _reverse(run: JobRun, plan: Plan) -> Position | None:
     """The running side becomes source; both hosts are told. The first new point, if it is known."""
     item = plan.item
-    order = decide(run, "read cache store and policy", lambda vault: _order(vault, plan))
+    order = run.step("read cache store and policy", lambda vault: _order(vault, plan))
     host = item.running.host
     first = need(run, "reverse", host, from_plain(Reverse, order), At, patience=PATIENCE)
 
@@ -263,7 +262,7 @@ def _reverse(run: JobRun, plan: Plan) -> Position | None:
         vault.put_facts(item.id, {"failover": None, "problem": None})
         return {}
 
-    decide(run, "both hosts replicate the other way", act)
+    run.step("both hosts replicate the other way", act)
     return first.position
 
 

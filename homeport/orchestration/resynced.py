@@ -20,7 +20,6 @@ from homeport.model.review import Review
 from homeport.orchestration.ports import JobRun, Json, Vault
 from homeport.orchestration.program import (
     advance_item,
-    decide,
     fresh_report,
     stuck,
     waiting_on,
@@ -81,7 +80,7 @@ def follow(
     point = watch(run, "the first point", lambda vault: _listed(vault, run, item, views(vault)))
     return {
         **_summary(review),
-        **decide(run, "resynced", lambda vault: _done(vault, run, item, review, point)),
+        **run.step("resynced", lambda vault: _done(vault, run, item, review, point)),
     }
 
 

@@ -25,7 +25,6 @@ from homeport.orchestration.program import (
     Known,
     ask,
     check_cancel,
-    decide,
     need,
     problem_of,
     read_item,
@@ -88,7 +87,7 @@ def _point(run: JobRun, known: Known, asked: TestFailoverRequest) -> Position:
         points = listed_points(vault, known.item, host)
         return str(choose(points, choice, item=known.item.name).position)
 
-    return Position.parse(decide(run, "choose the point", act))
+    return Position.parse(run.step("choose the point", act))
 
 
 def _note(vault: Vault, known: Known, order: TestBoot, facts: PromoteFacts | None) -> Json:

@@ -27,7 +27,6 @@ from homeport.orchestration.program import (
     advance_item,
     assign_roles,
     check_cancel,
-    decide,
     need,
     raised_item,
     read_item,
@@ -80,7 +79,7 @@ def _go_back(run: JobRun, course: Course) -> dict[str, Json]:
     host = course.source.host
     need(run, "unfence", host, unfence, Nothing, patience=PATIENCE, shielded=True)
     run.task(RESUME)
-    decide(run, "replication goes on", lambda vault: _resume(vault, course, item))
+    run.step("replication goes on", lambda vault: _resume(vault, course, item))
     return {
         "site": course.source.site,
         "host": course.source.host,
