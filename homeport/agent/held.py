@@ -145,6 +145,15 @@ class HeldItem:
             return self.ledger.made
         return (*self.ledger.made, LedgerEntry(kind=kind, name=name, reason=reason, made_at=at))
 
+    def gone(self, kind: str, name: str, at: datetime) -> tuple[LedgerEntry, ...]:
+        """The entries with one thing marked as gone."""
+        return tuple(
+            replace(entry, gone_at=at)
+            if (entry.kind, entry.name, entry.gone_at) == (kind, name, None)
+            else entry
+            for entry in self.ledger.made
+        )
+
     def files(self) -> set[Path]:
         """Every image file the ledger speaks of."""
         found: set[Path] = set()

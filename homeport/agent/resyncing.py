@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import DiskReader
 from homeport.agent.seeds import ship_whole
 from homeport.agent.work import Work
+from homeport.clock import Clock
 from homeport.dataplane.qcow2 import read_map
 from homeport.dataplane.resync import find_difference
 from homeport.dataplane.shipping import ship_difference
@@ -116,6 +118,10 @@ def _state_at(ledger: ItemLedger, chain: DiskChain, position: Position | None) -
     return None
 
 
+def _pause(clock: Clock) -> None:
+    clock.sleep(0.2)
+
+
 def _compared(work: Work, chain: DiskChain, position: Position, reader: DiskReader) -> ExtentSet:
     """The blocks in which the two sides' digests differ; waits for the other side's."""
     return find_difference(
@@ -126,5 +132,5 @@ def _compared(work: Work, chain: DiskChain, position: Position, reader: DiskRead
         size=reader.size,
         allocated=reader.allocated(),
         control=work.control,
-        pause=lambda: work.means.clock.sleep(0.2),
+        pause=partial(_pause, work.means.clock),
     )

@@ -14,9 +14,15 @@ from pathlib import Path
 from homeport.agent.held import HeldItem
 from homeport.agent.means import DiskReader
 from homeport.agent.work import Work
-from homeport.dataplane.seeding import BaseWriter, land_seed, ship_seed
-from homeport.errors import HomeportError
+from homeport.dataplane.seeding import (
+    BaseWriter,
+    land_available_parts,
+    land_seed,
+    seed_positions,
+    ship_seed,
+)
 from homeport.model.codec import from_json, to_json
+from homeport.model.ids import Digest
 from homeport.model.ledger import DiskChain
 from homeport.model.manifest import DiskImage, StoredObject
 from homeport.model.position import Position
@@ -28,23 +34,21 @@ class PartRecord:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> dict[int, StoredObject]:
+    def read(self) -> dict[int, str]:
         """What is recorded; a line cut by a crash is as if it had not been written."""
-        found: dict[int, StoredObject] = {}
+        found: dict[int, str] = {}
         if not self._path.exists():
             return found
-        for line in self._path.read_bytes().splitlines():
-            number, _, body = line.partition(b" ")
-            try:
-                found[int(number)] = from_json(StoredObject, body)
-            except (ValueError, HomeportError):
-                continue
+        for line in self._path.read_text().split("\n")[:-1]:
+            number, _, text = line.partition(" ")
+            if number.isdigit():
+                found[int(number)] = text
         return found
 
-    def add(self, number: int, stored: StoredObject) -> None:
-        """Record a part, durably."""
-        with self._path.open("ab") as file:
-            file.write(b"%d %s\n" % (number, to_json(StoredObject, stored)))
+    def add(self, number: int, text: str) -> None:
+        """Record a part with one line of text, durably."""
+        with self._path.open("a") as file:
+            file.write(f"{number} {text}\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -75,8 +79,8 @@ def ship_whole(work: Work, chain: DiskChain, position: Position, reader: DiskRea
         size=reader.size,
         read=reader.read,
         allocated=reader.allocated(),
-        done=record.read(),
-        record=record.add,
+        done={part: from_json(StoredObject, text) for part, text in record.read().items()},
+        record=lambda part, stored: record.add(part, to_json(StoredObject, stored).decode()),
         control=work.control,
     )
 
@@ -90,10 +94,37 @@ def land_whole(work: Work, chain: DiskChain, image: DiskImage, position: Positio
             image,
             position=position,
             base=base,
-            done=record.read(),
+            done=landed_parts(record),
             record=record.add,
             control=work.control,
         )
+
+
+def land_early(work: Work) -> None:
+    """Land the parts of a first seed that are in the store before its manifest is."""
+    for position in seed_positions(work.items)[-1:]:
+        for chain in work.held.ledger.disks:
+            record = record_of(work.held, chain, position, "landed")
+            if chain.whole:
+                continue
+            watched = work.watched()
+            work.state.phase = "seeding"
+            with closing(_open_base(work, chain, chain.disk.size)) as base:
+                land_available_parts(
+                    watched.items,
+                    position=position,
+                    disk=chain.name,
+                    size=chain.disk.size,
+                    base=base,
+                    done=landed_parts(record),
+                    record=record.add,
+                    control=watched.control,
+                )
+
+
+def landed_parts(record: PartRecord) -> dict[int, Digest]:
+    """The digests of the parts that have landed, by number."""
+    return {part: Digest(text) for part, text in record.read().items()}
 
 
 def _open_base(work: Work, chain: DiskChain, size: int) -> BaseWriter:

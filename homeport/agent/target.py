@@ -15,7 +15,7 @@ from homeport.agent.committing import compact, finish_commit
 from homeport.agent.held import HeldItem
 from homeport.agent.ledgers import write_durably
 from homeport.agent.means import Means
-from homeport.agent.seeds import forget_records, land_whole
+from homeport.agent.seeds import forget_records, land_early, land_whole
 from homeport.agent.work import Work
 from homeport.dataplane.landing import acknowledge, ask_again, land_delta, next_manifest, wanted
 from homeport.dataplane.layout import DamagedObjectError
@@ -35,6 +35,8 @@ def cycle(work: Work) -> None:
     finish_commit(held, means)
     if held.ledger.resyncing:
         _answer_digests(work)
+    if held.ledger.stands_at is None:
+        land_early(work)
     land_all(work)
     prune(held, means)
     compact(held, means, go_on=lambda: not work.control.cancelled())
@@ -186,7 +188,7 @@ def _is_seed(manifest: Manifest) -> bool:
 def _past(manifest: Manifest) -> PastPoint:
     return PastPoint(
         position=manifest.position,
-        states=dict(manifest.states),
+        states={image.disk: image.state for image in manifest.disks},
         changed={image.disk: image.changed for image in manifest.disks},
     )
 

@@ -208,6 +208,7 @@ class ItemLedger:
     committing: CommitIntent | None = None
     test: RunningTest | None = None
     lock: str = ""
+    autostart: bool = False  # what the user had it at before; given back at release
     made: tuple[LedgerEntry, ...] = ()
     bytes_moved: int = 0
     format: int = LEDGER_FORMAT

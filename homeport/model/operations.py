@@ -81,9 +81,10 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class At:
-    """An answer that is a position."""
+    """An answer that is a position; `note` says what could not be looked at on the way."""
 
     position: Position | None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -315,6 +316,8 @@ class LedgerFacts:
 
     made: int
     left: tuple[LedgerEntry, ...]
+    entries: tuple[LedgerEntry, ...] = ()  # all that was made, what went with its `gone_at`
+    kept: tuple[str, ...] = ()  # what is the user's own and stays, in words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

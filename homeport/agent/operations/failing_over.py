@@ -25,7 +25,7 @@ from homeport.agent.rotation import correct_definition, recover_rotation, rotate
 from homeport.agent.source import describe_here, ship
 from homeport.agent.target import land_all
 from homeport.agent.work import Work
-from homeport.errors import RefusedError
+from homeport.errors import RefusedError, TransientError
 from homeport.model.host import Note
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
@@ -107,13 +107,16 @@ def unfence(bench: Bench, order: Unfence) -> Nothing:
 
 
 def land_what_is_there(bench: Bench, order: LandAll) -> At:
-    """Land everything the cache store holds."""
+    """Land everything the cache store holds; when it does not answer, what has landed is all."""
     with bench.shelf.claim(order.item, bench.control) as work:
         work.held.check_epoch(order.epoch)
         if work.held.ledger.role is not Role.TARGET:
             return At(position=work.held.ledger.booted)
         finish_commit(work.held, work.means)
-        return At(position=land_all(work, until=order.until))
+        try:
+            return At(position=land_all(work, until=order.until))
+        except TransientError as error:
+            return At(position=work.held.ledger.stands_at, note=error.message)
 
 
 def promote(bench: Bench, order: Promote) -> PromoteFacts:

@@ -1,0 +1,182 @@
+"""
+Release: everything Homeport made here for an item goes, and what is the user's own stays.
+
+The side that owns the machine keeps it, flattened into its base under its original name. A side
+whose machine was the user's before Homeport came keeps that machine and its disks, switched off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from homeport.agent.aside import expire_unsent
+from homeport.agent.bases import name_bases
+from homeport.agent.committing import RUNNING, finish_commit
+from homeport.agent.held import HeldItem
+from homeport.agent.ledgers import LEDGER_FILE, sync_folder
+from homeport.agent.means import Means
+from homeport.agent.operations.order import Bench
+from homeport.agent.operations.testing import test_cleanup
+from homeport.agent.rotation import recover_rotation
+from homeport.agent.work import Work
+from homeport.dataplane.landing import leftovers, sweep_all
+from homeport.dataplane.points import commit_down
+from homeport.errors import HomeportError, TransientError
+from homeport.model.item import Role
+from homeport.model.ledger import DiskChain
+from homeport.model.machine import PowerState
+from homeport.model.messages import LedgerEntry
+from homeport.model.operations import LedgerFacts, Release, TestCleanup
+
+
+def release(bench: Bench, order: Release) -> LedgerFacts:
+    """Take away what was made; repeated after a crash, it goes on where it was."""
+    if not bench.shelf.has(order.item):
+        return LedgerFacts(made=0, left=())
+    if not (bench.means.ledgers.folder(order.item) / LEDGER_FILE).exists():
+        bench.shelf.forget(order.item)  # a crash came between the folder's end and the index's
+        return LedgerFacts(made=0, left=())
+    with bench.shelf.claim(order.item, bench.control) as work:
+        held, means = work.held, work.means
+        held.check_epoch(order.epoch)
+        if held.ledger.test is not None:
+            test_cleanup(bench, TestCleanup(item=held.item, machine=held.ledger.test.machine))
+        recover_rotation(held, means)
+        finish_commit(held, means)
+        expire_unsent(held, means, everything=True)
+        kept: tuple[str, ...] = ()
+        if order.owner:
+            kept = _keep_running(held, means)
+        elif held.ledger.original or order.keep_machine:
+            kept = _keep_off(held, means)
+        else:
+            _remove_replica(held, means)
+        left_in_store = _empty_store(work)
+        facts = _facts(held, means, kept, left_in_store)
+        remove_folder(held)
+        bench.shelf.forget(order.item)
+        return facts
+
+
+def remove_folder(held: HeldItem) -> None:
+    """Remove the item's folder, its ledger last, and the folder of all items when it is empty."""
+    for path in sorted(held.folder.rglob("*"), reverse=True):
+        if path.name == LEDGER_FILE and path.parent == held.folder:
+            continue
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    (held.folder / LEDGER_FILE).unlink(missing_ok=True)
+    held.folder.rmdir()
+    if not any(held.folder.parent.iterdir()):
+        held.folder.parent.rmdir()
+        sync_folder(held.folder.parent.parent)
+
+
+def _keep_running(held: HeldItem, means: Means) -> tuple[str, ...]:
+    """Flatten the machine into its bases, live when it runs, and make it the user's alone."""
+    machine = held.ledger.machine
+    for name in [chain.name for chain in held.ledger.disks]:
+        chain = held.ledger.chain(name)
+        if chain.active is None and not chain.layers:
+            continue
+        if means.compute.state(machine) in RUNNING:
+            means.compute.pivot(machine, chain.disk.target, base=held.path(chain.base))
+        else:
+            _flatten_offline(held, chain)
+        _forget_layers(held, name)
+    name_bases(held, replica=False)
+    _hand_over(held, means)
+    return (f"machine {machine}, with its disks under their original names",)
+
+
+def _keep_off(held: HeldItem, means: Means) -> tuple[str, ...]:
+    """The user's own machine on the side that does not run it: as it is now, off, unlocked."""
+    for name in [chain.name for chain in held.ledger.disks]:
+        chain = held.ledger.chain(name)
+        if not chain.whole:
+            held.path(chain.base).unlink(missing_ok=True)
+            continue
+        _flatten_offline(held, chain)
+        _forget_layers(held, name)
+    name_bases(held, replica=False)
+    if means.compute.state(held.ledger.machine) is PowerState.ABSENT:
+        return ("the original disks, under their original names",)
+    _hand_over(held, means)
+    return (f"machine {held.ledger.machine}, switched off, and its original disks",)
+
+
+def _remove_replica(held: HeldItem, means: Means) -> None:
+    if held.ledger.role is not Role.SOURCE:
+        means.compute.delete(held.ledger.machine)
+    for chain in held.ledger.disks:
+        held.path(chain.base).unlink(missing_ok=True)
+
+
+def _hand_over(held: HeldItem, means: Means) -> None:
+    """The definition names the bases, the note and lock are gone, autostart is as it was."""
+    machine = held.ledger.machine
+    paths = {chain.disk.target: held.path(chain.base) for chain in held.ledger.disks}
+    means.compute.set_sources(machine, paths)
+    means.compute.set_note(machine, None)
+    if held.ledger.autostart:
+        means.compute.set_autostart(machine, on=True)
+
+
+def _flatten_offline(held: HeldItem, chain: DiskChain) -> None:
+    """Write all layers into the base, oldest first; nobody runs from the chain."""
+    base = held.path(chain.base)
+    names = [layer.path for layer in chain.layers] + ([chain.active] if chain.active else [])
+    paths = [held.path(name) for name in names if held.path(name).exists()]
+    for index, path in enumerate(paths):
+        above = paths[index + 1 : index + 2]
+        commit_down(path, into=base, into_format=chain.disk.format.value, above=above)
+
+
+def _forget_layers(held: HeldItem, name: str) -> None:
+    chain = held.ledger.chain(name)
+    gone = [*(layer.path for layer in (*chain.layers, *chain.beyond))]
+    gone += [chain.active] if chain.active else []
+    held.save_chains([replace(chain, layers=(), beyond=(), active=None)])
+    for path in gone:
+        held.path(path).unlink(missing_ok=True)
+
+
+def _empty_store(work: Work) -> list[str]:
+    """Remove the item's objects; what an unreachable store still has is named."""
+    if work.held.ledger.cache is None:
+        return []
+    try:
+        sweep_all(work.items)
+        return leftovers(work.items)
+    except TransientError as error:
+        return [f"{work.held.ledger.cache.url} ({error.message})"]
+
+
+def _facts(held: HeldItem, means: Means, kept: tuple[str, ...], in_store: list[str]) -> LedgerFacts:
+    """Every entry, looked for: what is still there is left, the rest went just now."""
+    now = means.clock.now()
+    entries = []
+    for entry in held.ledger.made:
+        if entry.gone_at is None and not _is_left(held, means, entry, in_store):
+            entries.append(replace(entry, gone_at=now))
+        else:
+            entries.append(entry)
+    left = tuple(entry for entry in entries if entry.gone_at is None)
+    return LedgerFacts(made=len(entries), left=left, entries=tuple(entries), kept=kept)
+
+
+def _is_left(held: HeldItem, means: Means, entry: LedgerEntry, in_store: list[str]) -> bool:
+    if entry.kind == "objects":
+        return bool(in_store)
+    if entry.kind == "folder":
+        return False  # removed in the next step, which is repeated until it is done
+    if entry.kind == "disk":
+        owned = {str(held.path(chain.base)) for chain in held.ledger.disks}
+        return Path(entry.name).exists() and entry.name not in owned
+    try:
+        if entry.kind == "machine":
+            mine = means.compute.note(entry.name)
+            return mine is not None and mine.item == held.item
+        return entry.kind == "note" and means.compute.note(entry.name) is not None
+    except HomeportError:
+        return False

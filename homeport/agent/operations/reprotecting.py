@@ -1,0 +1,349 @@
+"""
+Reprotect at both hosts: what each holds, the old disks made replicas, the running side made source.
+
+Until the first point of the new direction is listed the old disks' content, read through the chain,
+is what it was: writes the other side never had are set aside, names change, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from homeport.agent.aside import set_aside, unsent_bytes
+from homeport.agent.bases import name_bases
+from homeport.agent.committing import finish_commit
+from homeport.agent.held import HeldItem
+from homeport.agent.operations.failing_over import fenced_note, need_role
+from homeport.agent.operations.order import Bench
+from homeport.agent.operations.protecting import (
+    prepare_target,
+    replica_chain,
+    store_prefix,
+    without_seed,
+)
+from homeport.agent.rotation import recover_rotation, rotate
+from homeport.agent.source import describe_here
+from homeport.agent.work import Work
+from homeport.dataplane.points import backing_of, disk_size, stamp
+from homeport.dataplane.qcow2 import read_map
+from homeport.errors import HomeportError, RefusedError
+from homeport.model.host import HostInventory
+from homeport.model.item import DiskState, Role
+from homeport.model.ledger import DiskChain, ItemLedger, Layer, PastPoint
+from homeport.model.machine import PowerState
+from homeport.model.operations import (
+    AskFacts,
+    At,
+    DiskFacts,
+    HeldPoint,
+    PrepareReplica,
+    PrepareTarget,
+    Problem,
+    ReplicaFacts,
+    Reverse,
+    SideFacts,
+)
+from homeport.model.planning import Way
+from homeport.model.position import Position
+
+
+def facts(bench: Bench, order: AskFacts) -> SideFacts:
+    """What this side holds; asking changes nothing."""
+    inventory = bench.means.compute.inventory()
+    names = {network.name for network in inventory.networks}
+    missing = tuple(name for name in order.networks if name not in names)
+    problems = _memory_problems(inventory, order.memory)
+    if not bench.shelf.has(order.item):
+        return SideFacts(
+            item=order.item,
+            machine_state=PowerState.ABSENT,
+            disks=(),
+            held=(),
+            stands_at=None,
+            missing_networks=missing,
+            memory_free=inventory.memory_free,
+            problems=problems,
+            tracked=False,
+        )
+    with bench.shelf.claim(order.item, bench.control) as work:
+        held, ledger = work.held, work.held.ledger
+        pool = _pool_of(held, inventory)
+        return SideFacts(
+            item=order.item,
+            machine_state=bench.means.compute.state(ledger.machine),
+            disks=tuple(_disk_facts(held, chain) for chain in ledger.disks),
+            held=_held_points(ledger),
+            stands_at=_stands_at(ledger),
+            written=_written(held),
+            definition=ledger.definition,
+            pool=pool[0],
+            pool_writable=pool[1],
+            pool_available=pool[2],
+            missing_networks=missing,
+            memory_free=inventory.memory_free,
+            lock=ledger.lock or None,
+            problems=problems,
+        )
+
+
+def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
+    """Make the old side's disks replicas; repeated, it finds what is done and goes on."""
+    if not bench.shelf.has(order.item):
+        _adopt(bench, order)
+    with bench.shelf.claim(order.item, bench.control) as work:
+        held, means = work.held, work.means
+        held.check_epoch(order.epoch)
+        need_role(held, Role.FENCED, Role.SOURCE, Role.TARGET, Role.RUNNING)
+        actions = _switch_off(work, order)
+        recover_rotation(held, means)
+        finish_commit(held, means)
+        if held.ledger.role is not Role.TARGET:
+            _step_back(held)
+            held.save(role=Role.TARGET)
+        unsent = set_aside(held, means, order.common)
+        chains = [_for_way(chain, order) for chain in held.ledger.disks]
+        held.save_chains(
+            chains,
+            resyncing=True,
+            captured=(),
+            acknowledged=order.common,
+            past=_kept_past(held, order.common),
+            definition=order.definition,
+        )
+        actions += name_bases(held, replica=True)
+        actions += _machine_afterwards(work, order)
+        held.sweep_files()
+        return ReplicaFacts(unsent=unsent, actions=actions)
+
+
+def reverse(bench: Bench, order: Reverse) -> At:
+    """Be the source; the first point is a resync. Asked again, a new first point is taken."""
+    with bench.shelf.claim(order.item, bench.control) as work:
+        held, means = work.held, work.means
+        held.check_epoch(order.epoch)
+        need_role(held, Role.RUNNING, Role.SOURCE)
+        recover_rotation(held, means)
+        now = means.clock.now()
+        held.save(
+            role=Role.SOURCE,
+            epoch=order.epoch,
+            cache=order.cache,
+            policy=order.policy,
+            resyncing=True,
+            captured=(),
+            acknowledged=None,
+            bytes_moved=0,
+            definition=describe_here(held, means),
+            made=held.made("objects", store_prefix(order.cache, held.ledger), "the cache", now),
+        )
+        ways = {
+            name: Way.EXACT.value if way == Way.NOTHING.value else way
+            for name, way in order.ways.items()
+        }
+        position = rotate(held, means, ways=ways, previous=order.common)
+        return At(position=position)
+
+
+def _switch_off(work: Work, order: PrepareReplica) -> tuple[str, ...]:
+    """Own nothing here any more: off, forbidden to start, locked."""
+    held, compute = work.held, work.means.compute
+    held.save(epoch=order.epoch, lock=order.lock)
+    if compute.state(held.ledger.machine) is PowerState.ABSENT:
+        return ()
+    was = compute.state(held.ledger.machine)
+    compute.set_autostart(held.ledger.machine, on=False)
+    compute.set_note(held.ledger.machine, fenced_note(held))
+    compute.stop(held.ledger.machine, timeout=0)
+    running = was in {PowerState.RUNNING, PowerState.PAUSED}
+    return (f"switched off: {held.ledger.machine}",) if running else ()
+
+
+def _machine_afterwards(work: Work, order: PrepareReplica) -> tuple[str, ...]:
+    held, compute = work.held, work.means.compute
+    machine = held.ledger.machine
+    if compute.state(machine) is PowerState.ABSENT:
+        return ()
+    if order.keep_machine:
+        return (f"kept and locked until failback: {machine}",)
+    compute.delete(machine)
+    held.save(made=held.gone("machine", machine, work.means.clock.now()))
+    return (f"deleted: {machine}",)
+
+
+def _step_back(held: HeldItem) -> None:
+    """An old side that itself ran from a point puts its chain in one line with what it landed."""
+    chains = []
+    for chain in held.ledger.disks:
+        for layer in chain.beyond:
+            held.path(layer.path).unlink(missing_ok=True)
+        chains.append(replace(chain, beyond=()))
+    held.save_chains(chains, booted=None, committed=False, points=())
+
+
+def _for_way(chain: DiskChain, order: PrepareReplica) -> DiskChain:
+    """What of a chain is known stays; a disk that is compared proves nothing until then."""
+    way = Way(order.ways.get(chain.name, Way.FULL.value))
+    if way is Way.FULL:
+        return without_seed(chain)
+    if order.common is not None:
+        return chain
+    layers = tuple(replace(layer, state=None) for layer in chain.layers)
+    return replace(chain, base_state=None, layers=layers)
+
+
+def _adopt(bench: Bench, order: PrepareReplica) -> None:
+    """A side that holds nothing: a ledger on what lies in its pool, as for a new target."""
+    prepare_target(
+        bench,
+        PrepareTarget(
+            item=order.item,
+            name=order.name,
+            vault=order.vault,
+            epoch=order.epoch,
+            definition=order.definition,
+            pool=order.pool,
+        ),
+    )
+    held = bench.shelf.peek(order.item)
+    chains = []
+    for chain in held.ledger.disks:
+        path = held.path(replica_chain(chain.disk).base)
+        chains.append(replace(chain, whole=True) if path.exists() else chain)
+    held.save_chains(chains)
+
+
+def _kept_past(held: HeldItem, common: Position | None) -> tuple[PastPoint, ...]:
+    """The past ends at the common point: what came after it is not this side's history now."""
+    if common is None:
+        held.forget_maps()
+        return ()
+    return tuple(past for past in held.ledger.past if past.position == common)
+
+
+def _held_points(ledger: ItemLedger) -> tuple[HeldPoint, ...]:
+    """Positions this side can prove; of a side that may become a replica those in its chain."""
+    chain = ledger.disks[0]
+    here = {chain.base_at, *(layer.position for layer in chain.layers)}
+    running = ledger.role in {Role.RUNNING, Role.SOURCE}
+    return tuple(
+        HeldPoint(
+            position=past.position,
+            states=tuple(
+                DiskState(disk=disk.name, state=past.states[disk.name])
+                for disk in ledger.disks
+                if disk.name in past.states
+            ),
+            changed=dict(past.changed),
+        )
+        for past in ledger.past
+        if running or past.position in here
+    )
+
+
+def _stands_at(ledger: ItemLedger) -> Position | None:
+    """Where the running side's own line of writes begins to be unknown to the other side."""
+    if ledger.role is Role.SOURCE and ledger.acknowledged is not None:
+        return ledger.acknowledged
+    return ledger.booted if ledger.booted is not None else ledger.stands_at
+
+
+def _written(held: HeldItem) -> dict[str, int]:
+    since = _stands_at(held.ledger)
+    return {chain.name: unsent_bytes(held, chain, since) for chain in held.ledger.disks}
+
+
+def _disk_facts(held: HeldItem, chain: DiskChain) -> DiskFacts:
+    base = held.path(chain.base)
+    if not base.exists():
+        return DiskFacts(
+            disk=chain.name,
+            exists=False,
+            readable=False,
+            untouched=False,
+            size=chain.disk.size,
+            allocated=0,
+            path=str(base),
+            reason=f"{base} is gone",
+        )
+    broken = _unreadable(held, chain)
+    touched = "" if broken else _touched(held, chain)
+    return DiskFacts(
+        disk=chain.name,
+        exists=True,
+        readable=not broken,
+        untouched=not touched,
+        size=chain.disk.size,
+        allocated=_allocated(held, chain),
+        path=str(base),
+        unsent=0 if broken else unsent_bytes(held, chain, held.ledger.acknowledged),
+        reason=broken or touched,
+    )
+
+
+def _unreadable(held: HeldItem, chain: DiskChain) -> str:
+    """Why the chain cannot be read, or nothing."""
+    below = held.path(chain.base)
+    try:
+        disk_size(below, chain.disk.format.value)
+        for layer in chain.layers:
+            path = held.path(layer.path)
+            read_map(path)
+            if backing_of(path) != below:
+                return f"{path} does not stand on {below}"
+            below = path
+    except (HomeportError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _touched(held: HeldItem, chain: DiskChain) -> str:
+    """What was written to from outside, or nothing: immutable files look as we left them."""
+    seen = stamp(held.path(chain.base))
+    if chain.base_stamp is not None and seen != chain.base_stamp and not _ours(held, chain):
+        return f"{held.path(chain.base)} was written to from outside"
+    for layer in chain.layers:
+        if _altered(held, layer):
+            return f"{held.path(layer.path)} was written to from outside"
+    return ""
+
+
+def _ours(held: HeldItem, chain: DiskChain) -> bool:
+    intent = held.ledger.committing
+    return intent is not None and intent.disk == chain.name and intent.into == chain.base
+
+
+def _altered(held: HeldItem, layer: Layer) -> bool:
+    """A header may have been re-pointed by a commit; content shows in size and inode."""
+    if layer.stamp is None:
+        return False
+    seen = stamp(held.path(layer.path))
+    return (seen.size, seen.inode) != (layer.stamp.size, layer.stamp.inode)
+
+
+def _allocated(held: HeldItem, chain: DiskChain) -> int:
+    names = [chain.base, *(layer.path for layer in chain.layers)]
+    names += [chain.active] if chain.active else []
+    paths = [held.path(name) for name in names]
+    return sum(path.stat().st_blocks * 512 for path in paths if path.exists())
+
+
+def _pool_of(held: HeldItem, inventory: HostInventory) -> tuple[str, bool, int]:
+    folder = held.folder.parent.parent
+    for pool in inventory.pools:
+        if Path(pool.path) == folder:
+            return pool.name, pool.writable, pool.available
+    room = os.statvfs(folder)
+    return str(folder), os.access(folder, os.W_OK), room.f_bavail * room.f_frsize
+
+
+def _memory_problems(inventory: HostInventory, needed: int) -> tuple[Problem, ...]:
+    if needed <= inventory.memory:
+        return ()
+    error = RefusedError(
+        "This host has not the memory the machine needs.",
+        code="NotEnoughMemory",
+        remedy="Choose a larger host, or give the machine less memory.",
+    )
+    return (error.as_dict(),)
