@@ -57,13 +57,18 @@ class UnknownOperationError(RefusedError):
         self.kind = kind
 
 
+def _handler(kind: str) -> Handler:
+    if kind not in HANDLERS:
+        raise UnknownOperationError(kind)
+    return HANDLERS[kind]
+
+
 def carry_out(bench: Bench, order: OperationOrder) -> OperationReport:
     """Do what is ordered; whatever happens, the answer is a report."""
     try:
-        if order.kind not in HANDLERS:
-            raise UnknownOperationError(order.kind)
+        handler = _handler(order.kind)
         taken, given = OPERATIONS[order.kind]
-        result = HANDLERS[order.kind](bench, from_plain(taken, order.args))
+        result = handler(bench, from_plain(taken, order.args))
     except Exception as error:  # noqa: BLE001 - an operation's failure is the server's to see
         return OperationReport(id=order.id, state=OperationState.FAILED, error=describe(error))
     return OperationReport(id=order.id, state=OperationState.DONE, result=to_plain(given, result))

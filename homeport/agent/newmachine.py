@@ -1,4 +1,4 @@
-"""The definition of a machine that is made from nothing: plain virtio devices, as libvirt has it."""
+"""The definition of a machine made from nothing: plain virtio devices, in libvirt's words."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from homeport.agent.newmachine import describe_new
@@ -127,5 +126,5 @@ def _make_disk(folder: Path, disk: NewDisk) -> Path:
         run_tool(["qemu-img", "resize", "-q", "-f", disk.format, str(partial), str(disk.size)])
     else:
         run_tool(["qemu-img", "create", "-q", "-f", disk.format, str(partial), str(disk.size)])
-    os.rename(partial, path)
+    partial.rename(path)
     return path
