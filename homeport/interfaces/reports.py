@@ -1,0 +1,369 @@
+"""
+What people and programs are shown, made from the vault's rows: one report for API, portal and CLI.
+
+Nothing here decides; it words what is. The shapes are in `homeport.model.reports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from homeport.model.codec import from_plain
+from homeport.model.host import MachineFacts
+from homeport.model.ids import ItemId, SiteName
+from homeport.model.item import ReplicatedItem, Seat
+from homeport.model.manifest import Consistency
+from homeport.model.messages import ItemReport, PointReport, StoreAddress
+from homeport.model.operations import Problem
+from homeport.model.position import Position
+from homeport.model.protection import Event, State, events_of
+from homeport.model.reports import (
+    CacheReport,
+    HealthReport,
+    HostReport,
+    ItemView,
+    JobReport,
+    LedgerLine,
+    LossReceipt,
+    MappingReport,
+    PointView,
+    SeatReport,
+    SiteReport,
+    TaskReport,
+    VmReport,
+)
+from homeport.orchestration.accept import pending
+from homeport.orchestration.books import Books, Health, HostRow, NetworkMapping, SiteRow
+from homeport.orchestration.ports import ItemRow, Job, JobState, Task
+
+BEFORE_FAILOVER = "before failover"
+"""The label of points of the direction that a failover ended."""
+OPERATIONS = {
+    Event.FAILOVER: "failover",
+    Event.UNDO: "undo",
+    Event.COMMIT: "commit",
+    Event.REPROTECT: "reprotect",
+    Event.DISABLE: "disable",
+    Event.ENABLE: "protect",
+}
+AT_WORK = (JobState.WAITING, JobState.RUNNING)
+
+
+def health_report(health: Health) -> HealthReport:
+    """A server's own state."""
+    return HealthReport(
+        version=health.version, vault=health.vault, state=health.state, facts=health.facts
+    )
+
+
+def site_report(
+    site: SiteRow, hosts: Iterable[HostRow], mappings: Iterable[NetworkMapping]
+) -> SiteReport:
+    """A site with its hosts and the mappings it takes part in."""
+    return SiteReport(
+        name=site.name,
+        cache=_cache(site.cache),
+        hosts=tuple(_host(host) for host in hosts if host.site == site.name),
+        network_mappings=tuple(
+            mapping_report(mapping)
+            for mapping in mappings
+            if site.name in (mapping.source_site, mapping.target_site)
+        ),
+    )
+
+
+def site_reports(books: Books) -> tuple[SiteReport, ...]:
+    """All sites."""
+    hosts, mappings = books.hosts(), books.network_mappings()
+    return tuple(site_report(site, hosts, mappings) for site in books.sites())
+
+
+def mapping_report(mapping: NetworkMapping) -> MappingReport:
+    """One network mapping."""
+    return MappingReport(
+        source_site=mapping.source_site,
+        network=mapping.network,
+        target_site=mapping.target_site,
+        to=mapping.to,
+    )
+
+
+def _cache(cache: StoreAddress | None) -> CacheReport | None:
+    if cache is None:
+        return None
+    return CacheReport(name=cache.name, url=cache.url, options=tuple(sorted(cache.options)))
+
+
+def _host(host: HostRow) -> HostReport:
+    return HostReport(
+        name=host.name,
+        alive=host.alive,
+        last_seen=host.last_seen,
+        agent_version=host.agent_version,
+        inventory=host.inventory,
+    )
+
+
+def vm_reports(books: Books, site: SiteName | None = None) -> tuple[VmReport, ...]:
+    """All machines of a site, or of all, as the agents last told."""
+    owners = _owners(books.items())
+    return tuple(
+        vm_report(host, machine, owners.get((host.site, host.name, machine.name)))
+        for host in books.hosts(site)
+        if host.inventory is not None
+        for machine in host.inventory.machines
+    )
+
+
+def vm_report(host: HostRow, machine: MachineFacts, item: str | None) -> VmReport:
+    """One machine."""
+    return VmReport(
+        site=host.site,
+        host=host.name,
+        name=machine.name,
+        state=machine.state,
+        memory=machine.memory,
+        vcpus=machine.vcpus,
+        disks=machine.disks,
+        item=item,
+    )
+
+
+def _owners(items: Iterable[ItemRow]) -> dict[tuple[str, str, str], str]:
+    return {
+        (seat.site, seat.host, seat.machine): row.item.name
+        for row in items
+        if row.state is not State.DISABLED
+        for seat in (row.item.primary, row.item.recovery)
+    }
+
+
+def job_report(job: Job) -> JobReport:
+    """A job with its tasks."""
+    return JobReport(
+        id=job.id,
+        kind=job.kind.value,
+        item=job.item,
+        item_name=job.item_name,
+        state=job.state.value,
+        attempt=job.attempt,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        cancel_asked=job.cancel_asked,
+        request=job.request,
+        result=job.result,
+        error=job.error,
+        tasks=tuple(_task(task) for task in job.tasks),
+    )
+
+
+def _task(task: Task) -> TaskReport:
+    return TaskReport(
+        index=task.index,
+        name=task.name,
+        state=task.state.value,
+        started_at=task.started_at,
+        ended_at=task.ended_at,
+        progress=task.progress,
+        waits_for=task.waits_for,
+        error=task.error,
+    )
+
+
+def point_views(points: Sequence[PointReport]) -> tuple[PointView, ...]:
+    """Points in order, the ones a failover would choose by itself marked."""
+    ordered = sorted(points, key=lambda point: point.position)
+    latest = ordered[-1].position if ordered else None
+    apps = [point.position for point in ordered if point.consistency is Consistency.APP]
+    latest_app = apps[-1] if apps else None
+    return tuple(_point(point, latest, latest_app) for point in ordered)
+
+
+def _point(point: PointReport, latest: Position | None, latest_app: Position | None) -> PointView:
+    return PointView(
+        position=point.position,
+        taken_at=point.taken_at,
+        landed_at=point.landed_at,
+        consistency=point.consistency.value,
+        changed=point.changed,
+        depth=point.depth,
+        label=point.label,
+        latest=point.position == latest,
+        latest_app=point.position == latest_app,
+    )
+
+
+def points_of(books: Books, row: ItemRow) -> tuple[PointView, ...]:
+    """
+    The points a failover can choose from: those of the side the machine does not run on.
+
+    Between failover and commit they are the running side's, whose point may still be changed.
+    """
+    item = row.item
+    seat = item.running if "failover" in row.facts else item.standby
+    report = books.report_of(item.id, seat.host)
+    return point_views(report.points if report else ())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sides:
+    """What both hosts of an item last told, and the job at work on it."""
+
+    running: ItemReport | None
+    standby: ItemReport | None
+    alive: dict[str, bool]
+    job: str | None
+    now: datetime
+
+    @property
+    def reports(self) -> tuple[ItemReport, ...]:
+        """Those there are, the running side's first."""
+        return tuple(report for report in (self.running, self.standby) if report is not None)
+
+
+def item_views(books: Books) -> tuple[ItemView, ...]:
+    """All items."""
+    return tuple(item_view(books, row) for row in books.items())
+
+
+def item_view(books: Books, row: ItemRow) -> ItemView:
+    """One item with everything the call and the page about it show."""
+    item, policy = row.item, books.policy(row.item.policy)
+    sides = _sides(books, item)
+    points = points_of(books, row)
+    current = [point for point in points if point.label != BEFORE_FAILOVER]
+    reason = _unprotected(row, current)
+    target = policy.rpo_target.total_seconds()
+    rpo = None if reason else _rpo(current, sides.now)
+    return ItemView(
+        id=item.id,
+        name=item.name,
+        state=row.state.value,
+        unprotected=bool(reason),
+        unprotected_reason=reason,
+        direction=f"{item.running.site} -> {item.standby.site}",
+        active=item.active.value,
+        running=_seat(item.running, sides.running, sides),
+        standby=_seat(item.standby, sides.standby, sides),
+        epoch=item.epoch,
+        policy=item.policy,
+        rpo_target=target,
+        current_rpo=rpo,
+        rpo_met=rpo is not None and rpo <= target,
+        newest_point=points[-1] if points else None,
+        points=len(points),
+        progress=next((r.progress for r in sides.reports if r.progress), None),
+        backlog=sides.running.backlog if sides.running else 0,
+        bytes_moved=sides.running.bytes_moved if sides.running else 0,
+        disks=tuple(row.facts.get("disks", ())),
+        unsent=tuple(image for report in sides.reports for image in report.unsent),
+        problem=_problem(row, sides),
+        protected_at=row.protected_at,
+        job=sides.job,
+        allowed=allowed_operations(row),
+        receipt=receipt_of(row),
+        last_resync=row.facts.get("resync"),
+        test=row.facts.get("test"),
+        facts=_other_facts(books, row),
+    )
+
+
+def _sides(books: Books, item: ReplicatedItem) -> Sides:
+    jobs = [job for job in books.jobs(item=item.id) if job.state in AT_WORK]
+    return Sides(
+        running=books.report_of(item.id, item.running.host),
+        standby=books.report_of(item.id, item.standby.host),
+        alive={seat.host: books.host_alive(seat.host) for seat in (item.running, item.standby)},
+        job=jobs[0].id if jobs else None,
+        now=books.now(),
+    )
+
+
+def _seat(seat: Seat, report: ItemReport | None, sides: Sides) -> SeatReport:
+    return SeatReport(
+        site=seat.site,
+        host=seat.host,
+        machine=seat.machine,
+        pool=seat.pool,
+        alive=sides.alive[seat.host],
+        role=report.role.value if report else "",
+        phase=report.phase if report else "",
+    )
+
+
+def _unprotected(row: ItemRow, current: Sequence[PointView]) -> str:
+    """Why a loss of the running side would lose more than allowed; empty when it would not."""
+    if row.state is State.PROTECTED or (row.state is State.RESYNCING and current):
+        return "" if current else "no recovery point has landed yet"
+    return {
+        State.ENABLING: "protection is being set up",
+        State.SEEDING: "the first copy has not landed yet",
+        State.RESYNCING: "the resync has not landed yet",
+        State.COMMIT_PENDING: "nothing is replicated after a failover: commit, then reprotect",
+        State.COMMITTED: "nothing is replicated after a failover: reprotect",
+        State.ENABLE_FAILED: "enabling has failed",
+        State.DISABLED: "protection was disabled",
+    }.get(row.state, f"{row.state.value.lower()}: not replicated now")
+
+
+def _rpo(points: Sequence[PointView], now: datetime) -> float | None:
+    """Seconds a loss at this moment would cost."""
+    return max(0.0, (now - points[-1].taken_at).total_seconds()) if points else None
+
+
+def _problem(row: ItemRow, sides: Sides) -> Problem | None:
+    found = (report.problem for report in sides.reports if report.problem)
+    return next(found, None) or row.facts.get("problem")
+
+
+def allowed_operations(row: ItemRow) -> tuple[str, ...]:
+    """What may be asked for now."""
+    events = events_of(row.state)
+    names = [name for event, name in OPERATIONS.items() if event in events]
+    if row.facts.get("test"):
+        return (*(name for name in names if name not in ("disable", "reprotect")), "test-cleanup")
+    return (*names, "test-failover") if row.state is State.PROTECTED else tuple(names)
+
+
+def receipt_of(row: ItemRow) -> LossReceipt | None:
+    """The loss receipt of the last failover."""
+    plain = row.facts.get("receipt")
+    return None if plain is None else from_plain(LossReceipt, plain)
+
+
+def _other_facts(books: Books, row: ItemRow) -> dict[str, Any]:
+    shown = ("receipt", "resync", "test", "disks", "problem")
+    facts = {key: value for key, value in row.facts.items() if key not in shown}
+    if row.state is State.DISABLED:
+        facts["pending_hosts"] = list(pending(books, row))
+    return facts
+
+
+def ledger_lines(books: Books, item: ItemId | None = None) -> tuple[LedgerLine, ...]:
+    """What was made and what is gone; of one item, or of all."""
+    names = {row.item.id: row.item.name for row in books.items()}
+    sites = {host.name: host.site for host in books.hosts()}
+    away = {
+        (row.item.id, host)
+        for row in books.items()
+        if row.state is State.DISABLED
+        for host in pending(books, row)
+    }
+    return tuple(
+        LedgerLine(
+            item=names.get(line.item, line.item),
+            site=sites.get(line.host, SiteName("")),
+            host=line.host,
+            kind=line.entry.kind,
+            name=line.entry.name,
+            reason=line.entry.reason,
+            made_at=line.entry.made_at,
+            gone_at=line.entry.gone_at,
+            pending_removal=line.entry.gone_at is None and (line.item, line.host) in away,
+        )
+        for line in books.ledger(item)
+    )
