@@ -146,13 +146,13 @@ def base_of(images: list[Image], name: str | None) -> Image:
     """
     The file a disk is known by: before Homeport puts anything on it, its top file.
 
-    Later the one of that `name` in its chain, so that a user's linked clone stays one disk on
-    another; the lowest if none has it.
+    Later the lowest of that `name` in its chain, so that a user's linked clone stays one disk on
+    another; the lowest of all if none has it.
     """
     if name is None:
         return images[0]
-    named = (image for image in images if image.path.stem == name)
-    return next(named, images[-1])
+    named = [image for image in images if image.path.stem == name]
+    return named[-1] if named else images[-1]
 
 
 def _distinct(found: list[DiskDefinition]) -> tuple[DiskDefinition, ...]:

@@ -157,10 +157,13 @@ def point_disk(element: ET.Element, place: DiskPlace) -> None:
     """Let a `<disk>` open another file or device; its chain is then found from the headers."""
     block = place.path.startswith("/dev/")
     element.set("type", "block" if block else "file")
-    for tag in ("source", "backingStore", "mirror"):
-        for child in element.findall(tag):
+    old = element.find("source")
+    at = len(element) if old is None else list(element).index(old)
+    new = ET.Element("source", {"dev" if block else "file": place.path})
+    element.insert(at, new)
+    for child in list(element):
+        if child.tag in ("source", "backingStore", "mirror") and child is not new:
             element.remove(child)
-    element.append(ET.Element("source", {"dev" if block else "file": place.path}))
     driver = element.find("driver")
     if driver is None:
         driver = ET.SubElement(element, "driver", {"name": "qemu"})

@@ -35,7 +35,6 @@ _GONE = (
     libvirt.VIR_ERR_NO_STORAGE_POOL,
 )
 _KIB = 1024
-_BAD_STATES = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
 
 
 T = TypeVar("T")
@@ -73,7 +72,7 @@ def _those_there(read: Callable[[Any], T], listed: list[Any]) -> tuple[T, ...]:
 def power_state(domain: Any) -> PowerState:
     """What libvirt says; off because QEMU died is CRASHED."""
     state, reason = domain.state()
-    if state == libvirt.VIR_DOMAIN_SHUTOFF and reason in _BAD_STATES:
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         return PowerState.CRASHED
     return _STATES[state]
 

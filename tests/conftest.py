@@ -1,0 +1,5 @@
+"""Fixtures that several suites share: peers that are costly to start."""
+
+from tests.servers_libvirt import libvirt_host
+
+__all__ = ["libvirt_host"]
