@@ -38,7 +38,7 @@ class Names:
     """Ids that tests can foresee."""
 
     prefix: str = "id"
-    numbers: "count[int]" = field(default_factory=lambda: count(1))
+    numbers: count[int] = field(default_factory=lambda: count(1))
 
     def __call__(self) -> str:
         return f"{self.prefix}-{next(self.numbers)}"

@@ -102,20 +102,22 @@ def begin_reading(session: Session) -> None:
 
 
 @contextmanager
-def only_server(engine: Engine) -> Iterator[None]:
+def only_server(url: str) -> Iterator[None]:
     """
     Hold the SQLite vault's lock file while the body runs; on PostgreSQL there is none.
+
+    Taken before the vault is opened, since opening it may change its schema.
 
     Raises:
         VaultInUseError: another process holds it.
     """
-    if engine.dialect.name != "sqlite":
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
         yield
         return
-    vault = Path(engine.url.database or "")
-    lock = vault.with_name(vault.name + ".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
+    vault = Path(parsed.database or "")
+    vault.parent.mkdir(parents=True, exist_ok=True)
+    with vault.with_name(vault.name + ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

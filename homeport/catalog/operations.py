@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, true, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, or_, select, true, update
 
 from homeport.catalog.tables import jobs, operations
 from homeport.catalog.transaction import Transaction
 from homeport.errors import CancelledError, TransientError
 from homeport.model.codec import to_plain
-from homeport.model.ids import HostName, JobId, OperationId
+from homeport.model.ids import HostName, ItemId, JobId, OperationId
 from homeport.model.messages import OperationOrder, OperationReport, OperationState, Progress
 from homeport.orchestration.ports import Outcome
 from homeport.orchestration.rows import Order, Pulse
@@ -19,6 +19,8 @@ from homeport.orchestration.rows import Order, Pulse
 S = OperationState
 UNFINISHED = (S.WAITING, S.RUNNING)
 ENDS = (S.DONE, S.FAILED)
+LEFT = "left:"
+"""Begins the id of an order that nobody waits for."""
 
 
 class HostSilentError(TransientError):
@@ -62,12 +64,24 @@ class OperationRepository:
         if self._transaction.put_new(operations, row):
             self._transaction.touched.add(order.host)
 
+    def leave(self, order: Order) -> None:
+        """An order nobody waits for, unless an equal one is open or was done."""
+        mine = self._left(order.order.item).where(
+            operations.c.host == order.host, operations.c.kind == order.order.kind
+        )
+        newest = self._transaction.row(mine)
+        if newest is None or newest["state"] is S.FAILED:
+            self.put(order)
+
+    def left(self, item: ItemId) -> dict[HostName, Outcome | None]:
+        """What was left for hosts, and how the newest of each ended."""
+        rows = self._transaction.rows(self._left(item))
+        return {row["host"]: _outcome(row) for row in reversed(rows)}
+
     def outcome(self, operation: OperationId) -> Outcome | None:
         """How it ended; None while it has not. What was lost stays so for whoever waited."""
         row = self._transaction.row(select(operations).where(operations.c.id == operation))
-        if row is None or row["state"] in UNFINISHED:
-            return None
-        return Outcome(state=row["state"], result=row["result"], error=row["error"])
+        return None if row is None else _outcome(row)
 
     def pulses(self, wanted: Collection[OperationId]) -> Mapping[OperationId, Pulse]:
         """Many at once; those that have no row are left out."""
@@ -195,6 +209,11 @@ class OperationRepository:
         )
         return set(self._transaction.session.scalars(wanted.distinct()))
 
+    def _left(self, item: ItemId | None) -> Select[Any]:
+        wanted = select(operations).where(operations.c.item == item)
+        left = wanted.where(operations.c.id.startswith(LEFT, autoescape=True))
+        return left.order_by(operations.c.created_at.desc())
+
     def _ask_stop(self, which: ColumnElement[bool]) -> None:
         condition = which, operations.c.state.in_(UNFINISHED)
         hosts = self._transaction.session.scalars(select(operations.c.host).where(*condition))
@@ -221,6 +240,12 @@ class OperationRepository:
         if report.progress is not None:
             ended["progress"] = to_plain(Progress, report.progress)
         return ended
+
+
+def _outcome(row: RowMapping) -> Outcome | None:
+    if row["state"] in UNFINISHED:
+        return None
+    return Outcome(state=row["state"], result=row["result"], error=row["error"])
 
 
 def _to_stop(

@@ -46,11 +46,10 @@ class SiteRepository:
             update(sites).where(sites.c.name == site).values(token_hash=token_hash)
         )
 
-    def token_hash(self, site: SiteName) -> str | None:
-        """None when there is no such site, or its agents have no token."""
-        return self._transaction.session.scalar(
-            select(sites.c.token_hash).where(sites.c.name == site)
-        )
+    def token_hashes(self) -> dict[SiteName, str]:
+        """The hash of each site's token; sites without one are left out."""
+        wanted = select(sites).where(sites.c.token_hash.is_not(None))
+        return {row["name"]: row["token_hash"] for row in self._transaction.rows(wanted)}
 
     def set_cache(self, site: SiteName, cache: StoreAddress) -> None:
         """Replace the cache store in a site."""

@@ -13,21 +13,23 @@ from sqlalchemy.orm import Session
 from homeport.catalog.assignments import AssignmentRepository
 from homeport.catalog.items import ItemRepository
 from homeport.catalog.jobs import JobRepository
-from homeport.catalog.operations import OperationRepository
+from homeport.catalog.operations import LEFT, OperationRepository
 from homeport.catalog.policies import PolicyRepository
 from homeport.catalog.reports import ReportRepository
 from homeport.catalog.sites import HostRepository, SiteRepository
 from homeport.catalog.tables import vault
 from homeport.catalog.transaction import Transaction
+from homeport.model.codec import to_plain
 from homeport.model.host import HostInventory
-from homeport.model.ids import HostName, ItemId, JobId, SiteName, VaultId
+from homeport.model.ids import HostName, ItemId, JobId, OperationId, SiteName, VaultId
 from homeport.model.item import ReplicatedItem
-from homeport.model.messages import Assignment, ItemReport, Progress, StoreAddress
+from homeport.model.messages import Assignment, ItemReport, OperationOrder, Progress, StoreAddress
+from homeport.model.operations import OPERATIONS
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.protection import Event, State
 from homeport.orchestration.books import HostRow, LedgerRow, NetworkMapping, SiteRow
-from homeport.orchestration.ports import ItemRow, Job, JobKind, JobState, Json
-from homeport.orchestration.rows import Submit
+from homeport.orchestration.ports import ItemRow, Job, JobKind, JobState, Json, Outcome
+from homeport.orchestration.rows import Order, Submit
 
 
 def hash_token(token: str) -> str:
@@ -62,9 +64,9 @@ class AgentRepository:
     def __init__(self, books: VaultRows) -> None:
         self._books = books
 
-    def token_hash(self, site: SiteName) -> str | None:
-        """None when there is no such site, or no token for it."""
-        return self._books.site_rows.token_hash(site)
+    def token_hashes(self) -> dict[SiteName, str]:
+        """The hash of each site's token."""
+        return self._books.site_rows.token_hashes()
 
     def hear(self, host: HostName, site: SiteName, *, agent_version: str, protocol: int) -> None:
         """The host's agent has spoken."""
@@ -236,6 +238,23 @@ class VaultRows:
     def assign(self, item: ItemId, host: HostName, role: str | None, *, replicate: bool) -> None:
         """What should be so on a host for an item."""
         self.assignment_rows.assign(item, host, role, replicate=replicate)
+
+    def leave_order(
+        self, item: ItemId, host: HostName, kind: str, args: object, *, job: JobId
+    ) -> None:
+        """An operation for a host that does not answer now: handed out whenever it is back."""
+        arguments, _ = OPERATIONS[kind]
+        order = OperationOrder(
+            id=OperationId(f"{LEFT}{job}:{host}:{kind}"),
+            kind=kind,
+            item=item,
+            args=to_plain(arguments, args),
+        )
+        self.operation_rows.leave(Order(order=order, host=host, shielded=True))
+
+    def left_orders(self, item: ItemId) -> dict[HostName, Outcome | None]:
+        """What `leave_order` left for hosts, and how it ended; None while it has not."""
+        return self.operation_rows.left(item)
 
     def new_id(self) -> str:
         """A fresh random id."""

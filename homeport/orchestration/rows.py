@@ -127,8 +127,8 @@ class OperationRows(Protocol):
 class AgentRows(Protocol):
     """What agents say of themselves and their items."""
 
-    def token_hash(self, site: SiteName) -> str | None:
-        """None when there is no such site, or no token for it."""
+    def token_hashes(self) -> dict[SiteName, str]:
+        """The SHA-256 of each site's token, in hexadecimal; sites without one are left out."""
 
     def hear(self, host: HostName, site: SiteName, *, agent_version: str, protocol: int) -> None:
         """The host's agent has spoken; RefusedError when the name is another site's."""

@@ -1,0 +1,164 @@
+"""
+The one module that picks implementations and joins them: each part of Homeport is built here.
+
+Time, chance and the process's own end come from here; everything below is given them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from homeport.catalog.catalog import Catalog
+from homeport.catalog.database import only_server
+from homeport.clock import SystemClock
+from homeport.interfaces.api.agents import AgentsApi
+from homeport.interfaces.api.app import Services, create_app
+from homeport.interfaces.api.bell import Bell
+from homeport.interfaces.api.bind import check_bind
+from homeport.interfaces.api.routers import ROUTERS
+from homeport.orchestration.desk import AgentDesk
+from homeport.orchestration.engine import DBOS_VERSION, Engine, EngineSettings, Plan
+from homeport.orchestration.office import ServerOffice
+from homeport.orchestration.registry import PROGRAMS
+from homeport.orchestration.takeover import Beats
+from homeport.settings import ServerSettings
+
+GRACE_SECONDS = 3
+"""How long a stopping server waits for requests under way: a long poll may be given up."""
+LEFT_BEHIND = 70
+"""Exit code of a server that the others hold for dead (EX_SOFTWARE)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server that is joined and has its vault, and does not listen yet."""
+
+    app: FastAPI
+    settings: ServerSettings
+    catalog: Catalog
+    engine: Engine
+    held: ExitStack
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        config = uvicorn.Config(
+            self.app,
+            host=check_bind(self.settings.host),
+            port=self.settings.port,
+            log_level=self.settings.log_level,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        try:
+            uvicorn.Server(config).run()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let the vault go; a second time does nothing."""
+        self.held.close()
+
+
+def configure_logs(level: str) -> None:
+    """Structured lines on stderr, from `level` on; standard output belongs to programs."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def build_server(settings: ServerSettings) -> Server:
+    """
+    Open the vault and join everything a server needs.
+
+    Raises:
+        OpenBindError: it would listen where others than this machine can reach it.
+        VaultInUseError: another server has this SQLite vault.
+        NewerVaultError: a newer version has opened it before.
+    """
+    check_bind(settings.host)
+    configure_logs(settings.log_level)
+    with ExitStack() as stack:
+        stack.enter_context(only_server(settings.vault_url))
+        catalog = _open_catalog(settings)
+        stack.callback(catalog.close)
+        engine = _build_engine(settings, catalog)
+        app = create_app(_services(settings, catalog, engine), ROUTERS)
+        return Server(
+            app=app, settings=settings, catalog=catalog, engine=engine, held=stack.pop_all()
+        )
+
+
+def _open_catalog(settings: ServerSettings) -> Catalog:
+    return Catalog.open(
+        settings.vault_url,
+        clock=SystemClock().now,
+        new_id=_new_id,
+        new_token=lambda: secrets.token_urlsafe(32),
+        lease=timedelta(seconds=settings.lease),
+        dbos_version=DBOS_VERSION,
+    )
+
+
+def _build_engine(settings: ServerSettings, catalog: Catalog) -> Engine:
+    beats = Beats(
+        every=settings.beat_every,
+        leave_after=settings.leave_after,
+        dead_after=settings.dead_after,
+    )
+    plans = {
+        kind: Plan(program=entry.program, tasks=entry.tasks) for kind, entry in PROGRAMS.items()
+    }
+    return Engine(
+        catalog,
+        plans,
+        settings=EngineSettings(
+            lease=settings.lease,
+            hub_interval=settings.hub_interval,
+            look_interval=settings.look_interval,
+            queue_interval=settings.queue_interval,
+            jobs_at_once=settings.jobs_at_once,
+            beats=beats,
+            take_over=settings.take_over,
+        ),
+        server=f"{socket.gethostname()}-{uuid4().hex[:8]}",
+        leave=lambda: os._exit(LEFT_BEHIND),
+        monotonic=SystemClock().monotonic,
+    )
+
+
+def _services(settings: ServerSettings, catalog: Catalog, engine: Engine) -> Services:
+    bell = Bell()
+    catalog.listen(bell.ring)
+    return Services(
+        office=ServerOffice(catalog, engine, new_id=_new_id),
+        agents=AgentsApi(AgentDesk(catalog), bell),
+        bell=bell,
+        start=engine.start,
+        stop=engine.stop,
+        net_seconds=settings.net_interval,
+    )
+
+
+def _new_id() -> str:
+    return uuid4().hex
