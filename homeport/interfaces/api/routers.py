@@ -6,4 +6,12 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-ROUTERS: Sequence[APIRouter] = ()
+from homeport.interfaces.api import items, jobs, policies, sites, vms
+
+ROUTERS: Sequence[APIRouter] = (
+    sites.router,
+    vms.router,
+    policies.router,
+    items.router,
+    jobs.router,
+)
