@@ -316,6 +316,15 @@ class TestDown:
         lab.down()
         assert traces(lab) == []
 
+    def test_disks_marked_immutable_go_too(self, folder: Path) -> None:
+        lab = Lab("y", settings_in(folder / "hard"))
+        lab.up([HostSpec(name="east")])
+        disk = lab.host_folder("east").images / "disk"
+        disk.write_text("kept from harm")
+        run(["chattr", "+i", disk])
+        lab.down()
+        assert traces(lab) == []
+
     def test_kept_folders_come_up_again(self, folder: Path) -> None:
         lab = Lab("x", settings_in(folder / "kept"))
         try:
