@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from homeport.errors import CancelledError, HomeportError, RefusedError, TransientError
@@ -40,6 +40,8 @@ KINDS = {args: kind for kind, (args, _) in OPERATIONS.items()}
 
 STUCK = ("integrity", "refused")
 """Kinds of an agent's problem that do not go away by waiting."""
+STUBBORN = timedelta(minutes=10)
+"""How long such a problem may last before the job gives up: a person may free a full pool."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,12 +176,34 @@ def fresh_report(vault: Vault, item: ItemId, host: HostName, epoch: int) -> Item
     return report if report is not None and report.epoch >= epoch else None
 
 
-def stuck(*reports: ItemReport | None) -> Problem | None:
-    """The first problem among them that waiting does not cure."""
-    for report in reports:
-        if report and report.problem and report.problem.get("kind") in STUCK:
-            return report.problem
-    return None
+@dataclass
+class Stubborn:
+    """
+    Notices a problem that waiting does not cure: refused or damaged, and told for `STUBBORN`.
+
+    A passing one only is shown. It forgets when the server dies: then it looks for as long again.
+    """
+
+    since: datetime | None = None
+
+    def ends(self, vault: Vault, *reports: ItemReport | None) -> dict[str, Json] | None:
+        """The answer of a look that ends the wait by the problem, or None."""
+        found = [report.problem for report in reports if report and report.problem]
+        stuck = [problem for problem in found if problem.get("kind") in STUCK]
+        if not stuck:
+            self.since = None
+            return None
+        self.since = self.since or vault.now()
+        return {"error": stuck[0]} if vault.now() - self.since >= STUBBORN else None
+
+
+def show(
+    vault: Vault, run: JobRun, task: int, report: ItemReport | None, *, waits_for: str = ""
+) -> None:
+    """Show a host's progress as the task's, and what it waits for: a problem, if it has one."""
+    problem = (report.problem or {}).get("message", "") if report else ""
+    progress = report.progress if report else None
+    vault.put_progress(run.job.id, task, progress, waits_for=waits_for or problem)
 
 
 def waiting_on(vault: Vault, *seats: Seat) -> str:

@@ -8,6 +8,7 @@ on both sides is taken away again and the item stays as *Enable failed*, with th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.item import ReplicatedItem, Role
@@ -27,6 +28,7 @@ from homeport.orchestration.networks import Networks, fit_networks, networks_of,
 from homeport.orchestration.ports import JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
     Known,
+    Stubborn,
     advance_item,
     all_of,
     assign_roles,
@@ -35,8 +37,8 @@ from homeport.orchestration.program import (
     need,
     raised_item,
     read_item,
+    show,
     stop,
-    stuck,
     waiting_on,
     watch,
 )
@@ -193,15 +195,17 @@ def _arm(run: JobRun, plan: Enabling) -> Arm:
 def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
     """Wait for the first copy and the first point; both hosts do it by their assignments."""
     item = plan.item
+    stubborn = Stubborn()
     run.task(SEED)
-    watch(run, "the first copy is shipped", lambda vault: _shipped(vault, run, item))
+    shipped = partial(_shipped, run=run, item=item, stubborn=stubborn)
+    watch(run, "the first copy is shipped", shipped)
     run.task(FIRST_POINT)
-    point = watch(run, "the first point is listed", lambda vault: _listed(vault, run, item))
+    listed = partial(_listed, run=run, item=item, stubborn=stubborn)
+    point = watch(run, "the first point is listed", listed)
 
     def act(vault: Vault) -> Json:
         advance_item(vault, item.id, Event.SEEDED, seen=State.SEEDING)
-        started = run.job.started_at or run.job.created_at
-        took = (vault.now() - started).total_seconds()
+        took = (vault.now() - run.job.created_at).total_seconds()
         source = fresh_report(vault, item.id, item.primary.host, item.epoch)
         moved = source.bytes_moved if source else 0
         vault.put_facts(item.id, {"enable_took": took, "enable_moved": moved, "problem": None})
@@ -210,32 +214,24 @@ def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
     return {"point": point["position"], **run.step("protected", act)}
 
 
-def _shipped(vault: Vault, run: JobRun, item: ReplicatedItem) -> Json | None:
+def _shipped(vault: Vault, run: JobRun, item: ReplicatedItem, stubborn: Stubborn) -> Json | None:
     source = fresh_report(vault, item.id, item.primary.host, item.epoch)
     target = fresh_report(vault, item.id, item.recovery.host, item.epoch)
-    if problem := stuck(source, target):
-        return {"error": problem}
     if (target and target.points) or (source and source.phase == "replicating"):
         return {}
-    waits = waiting_on(vault, item.primary, item.recovery)
-    progress = source.progress if source else None
-    vault.put_progress(run.job.id, SEED, progress, waits_for=waits)
-    return None
+    show(vault, run, SEED, source, waits_for=waiting_on(vault, item.primary, item.recovery))
+    return stubborn.ends(vault, source, target)
 
 
-def _listed(vault: Vault, run: JobRun, item: ReplicatedItem) -> Json | None:
+def _listed(vault: Vault, run: JobRun, item: ReplicatedItem, stubborn: Stubborn) -> Json | None:
     source = fresh_report(vault, item.id, item.primary.host, item.epoch)
     target = fresh_report(vault, item.id, item.recovery.host, item.epoch)
-    if problem := stuck(source, target):
-        return {"error": problem}
     points = [point.position for point in target.points] if target else []
     new = [position for position in points if position.epoch >= item.epoch]
     if new:
         return {"position": str(min(new))}
-    waits = waiting_on(vault, item.recovery) or f"{item.recovery.site} lands the first copy"
-    progress = target.progress if target else None
-    vault.put_progress(run.job.id, FIRST_POINT, progress, waits_for=waits)
-    return None
+    show(vault, run, FIRST_POINT, target, waits_for=waiting_on(vault, item.recovery))
+    return stubborn.ends(vault, source, target)
 
 
 def _not_protectable(known: Known, problems: list[Problem]) -> JobStoppedError:

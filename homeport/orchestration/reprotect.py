@@ -14,7 +14,7 @@ from homeport.errors import NotFoundError, RefusedError
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.ids import HostName
 from homeport.model.item import ReplicatedItem, Role
-from homeport.model.machine import MachineDefinition
+from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.messages import OperationState, StoreAddress, UnsentReport
 from homeport.model.operations import (
     AskFacts,
@@ -196,10 +196,7 @@ def _prepare(run: JobRun, plan: Plan) -> Json:
     run.step("make what the new direction needs", lambda vault: _requirements(vault, plan))
     check_cancel(run)
     item, old = plan.item, plan.item.standby
-    run.task(LOCK)
-    fence = Fence(item=item.id, epoch=item.epoch, lock=plan.lock)
-    held = need(run, "switch off and lock", old.host, fence, FenceFacts, patience=PATIENCE)
-    check_cancel(run)
+    unsent = _lock(run, plan)
     run.task(PREPARE)
     order = PrepareReplica(
         item=item.id,
@@ -214,9 +211,27 @@ def _prepare(run: JobRun, plan: Plan) -> Json:
         keep_machine=keeps_machine(item, asked=plan.given.asked.keep_machine),
     )
     made = need(run, "prepare the replica", old.host, order, ReplicaFacts, patience=PATIENCE)
-    run.step("complete the receipt", lambda vault: _complete(vault, plan, held, made))
+    run.step("complete the receipt", lambda vault: _complete(vault, plan, unsent, made))
     check_cancel(run)
     return to_plain(tuple[UnsentReport, ...], made.unsent)
+
+
+def _lock(run: JobRun, plan: Plan) -> int:
+    """Switch the old machine off and lock it; the bytes it had that never arrived here."""
+    item, old = plan.item, plan.old
+    known = sum(disk.unsent for disk in old.disks)
+    if not old.tracked:
+        run.skip(LOCK, f"{item.standby.host} has no record of this item, so no machine to lock")
+        return known
+    if old.lock == plan.lock and old.machine_state in (PowerState.OFF, PowerState.ABSENT):
+        run.skip(LOCK, "it is off and locked already")
+        return known
+    run.task(LOCK)
+    order = Fence(item=item.id, epoch=item.epoch, lock=plan.lock)
+    host = item.standby.host
+    held = need(run, "switch off and lock", host, order, FenceFacts, patience=PATIENCE)
+    check_cancel(run)
+    return max(known, held.unsent)
 
 
 def _requirements(vault: Vault, plan: Plan) -> Json:
@@ -236,12 +251,11 @@ def _requirements(vault: Vault, plan: Plan) -> Json:
     return {}
 
 
-def _complete(vault: Vault, plan: Plan, held: FenceFacts, made: ReplicaFacts) -> Json:
+def _complete(vault: Vault, plan: Plan, missing: int, made: ReplicaFacts) -> Json:
     """The old side is back: what it held that never arrived is known now."""
     plain = vault.item(plan.item.id).facts.get("receipt")
     if plain is None:
         return {}
-    missing = max(held.unsent, sum(disk.unsent for disk in plan.old.disks))
     receipt = from_plain(LossReceipt, plain)
     completed = complete_receipt(receipt, unsent=made.unsent, missing=missing, now=vault.now())
     vault.put_facts(plan.item.id, {"receipt": to_plain(LossReceipt, completed)})

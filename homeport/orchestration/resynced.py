@@ -7,8 +7,8 @@ shows it as the job's tasks and knows when the item is protected again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from homeport.model.codec import to_plain
 from homeport.model.estimate import AsrEstimate, Estimate
@@ -19,9 +19,10 @@ from homeport.model.protection import Event, State
 from homeport.model.review import Review
 from homeport.orchestration.ports import JobRun, Json, Vault
 from homeport.orchestration.program import (
+    Stubborn,
     advance_item,
     fresh_report,
-    stuck,
+    show,
     waiting_on,
     watch,
 )
@@ -60,89 +61,80 @@ class Views:
         return [name for name in names if name.startswith(TEMPORARY_PREFIX)]
 
 
-ViewsOf = Callable[[Vault], Views]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Following:
+    """What every look needs."""
+
+    run: JobRun
+    item: ReplicatedItem
+    first: Position | None
+    stubborn: Stubborn
+
+    def views(self, vault: Vault) -> Views:
+        """Both hosts' reports of this direction."""
+        item = self.item
+        source = fresh_report(vault, item.id, item.running.host, item.epoch)
+        target = fresh_report(vault, item.id, item.standby.host, item.epoch)
+        listed = (point.position for point in target.points) if target else ()
+        floor = self.first or Position(item.epoch, 0)
+        new = tuple(sorted(position for position in listed if position >= floor))
+        return Views(source=source, target=target, new=new)
+
+    def wait_on(self, vault: Vault, task: int, views: Views) -> Json | None:
+        """Show what is being waited for; the answer that ends the wait, if a problem stays."""
+        item, arriving = self.item, task == FIRST_POINT
+        report = views.target if arriving else views.source
+        waits = waiting_on(vault, item.running, item.standby)
+        show(vault, self.run, task, report, waits_for=waits)
+        return self.stubborn.ends(vault, views.source, views.target)
 
 
 def follow(
     run: JobRun, item: ReplicatedItem, review: Review, first: Position | None
 ) -> dict[str, Json]:
     """Follow to the first listed point, at least `first`; the result is what the resync came to."""
-
-    def views(vault: Vault) -> Views:
-        return _views(vault, item, first)
-
+    following = Following(run=run, item=item, first=first, stubborn=Stubborn())
     run.task(RESYNC)
-    watch(run, "the resync is shipped", lambda vault: _shipped(vault, run, item, views(vault)))
-    _temporary(run, item, views_of=views)
+    watch(run, "the resync is shipped", partial(_shipped, following=following))
+    _temporary(run, following)
     run.task(DELTA)
-    watch(run, "delta replication is on", lambda vault: _delta(vault, run, item, views(vault)))
+    watch(run, "delta replication is on", partial(_delta, following=following))
     run.task(FIRST_POINT)
-    point = watch(run, "the first point", lambda vault: _listed(vault, run, item, views(vault)))
-    return {
-        **_summary(review),
-        **run.step("resynced", lambda vault: _done(vault, run, item, review, point)),
-    }
+    point = watch(run, "the first point is listed", partial(_listed, following=following))
+    came_to = run.step("resynced", lambda vault: _done(vault, run, item, review, point))
+    return {**_summary(review), **came_to}
 
 
-def _views(vault: Vault, item: ReplicatedItem, first: Position | None) -> Views:
-    source = fresh_report(vault, item.id, item.running.host, item.epoch)
-    target = fresh_report(vault, item.id, item.standby.host, item.epoch)
-    listed = (point.position for point in target.points) if target else ()
-    floor = first or Position(item.epoch, 0)
-    return Views(source=source, target=target, new=tuple(sorted(p for p in listed if p >= floor)))
+def _shipped(vault: Vault, following: Following) -> Json | None:
+    views = following.views(vault)
+    return {} if views.shipped else following.wait_on(vault, RESYNC, views)
 
 
-def _progress(vault: Vault, run: JobRun, task: int, report: ItemReport | None, waits: str) -> None:
-    progress = report.progress if report else None
-    vault.put_progress(run.job.id, task, progress, waits_for=waits)
-
-
-def _shipped(vault: Vault, run: JobRun, item: ReplicatedItem, views: Views) -> Json | None:
-    if problem := stuck(views.source, views.target):
-        return {"error": problem}
-    if views.shipped:
-        return {"temporary": views.temporary}
-    waits = waiting_on(vault, item.running, item.standby)
-    _progress(vault, run, RESYNC, views.source, waits)
-    return None
-
-
-def _temporary(run: JobRun, item: ReplicatedItem, views_of: ViewsOf) -> None:
+def _temporary(run: JobRun, following: Following) -> None:
     """Temporary replicas end with the resync; a crash may leave one for the agent to find."""
-    there = run.step("temporary replicas", lambda vault: views_of(vault).temporary)
+    there = run.step("temporary replicas", lambda vault: following.views(vault).temporary)
     if not there:
         run.skip(TEMPORARY, "none is left")
         return
     run.task(TEMPORARY, waits_for=", ".join(there))
-
-    def look(vault: Vault) -> Json | None:
-        left = views_of(vault).temporary
-        if not left:
-            return {}
-        waits = waiting_on(vault, item.running) or ", ".join(left)
-        vault.put_progress(run.job.id, TEMPORARY, None, waits_for=waits)
-        return None
-
-    watch(run, "temporary replicas are gone", look)
+    watch(run, "temporary replicas are gone", partial(_gone, following=following))
 
 
-def _delta(vault: Vault, run: JobRun, item: ReplicatedItem, views: Views) -> Json | None:
-    if problem := stuck(views.source, views.target):
-        return {"error": problem}
+def _gone(vault: Vault, following: Following) -> Json | None:
+    views = following.views(vault)
+    return following.wait_on(vault, TEMPORARY, views) if views.temporary else {}
+
+
+def _delta(vault: Vault, following: Following) -> Json | None:
+    views = following.views(vault)
     if views.new or (views.source and views.source.phase == "replicating"):
         return {}
-    _progress(vault, run, DELTA, views.source, waiting_on(vault, item.running))
-    return None
+    return following.wait_on(vault, DELTA, views)
 
 
-def _listed(vault: Vault, run: JobRun, item: ReplicatedItem, views: Views) -> Json | None:
-    if problem := stuck(views.source, views.target):
-        return {"error": problem}
-    if views.new:
-        return str(views.new[0])
-    waits = waiting_on(vault, item.standby) or f"{item.standby.site} lands the resync"
-    _progress(vault, run, FIRST_POINT, views.target, waits)
-    return None
+def _listed(vault: Vault, following: Following) -> Json | None:
+    views = following.views(vault)
+    return str(views.new[0]) if views.new else following.wait_on(vault, FIRST_POINT, views)
 
 
 def _summary(review: Review) -> dict[str, Json]:
@@ -163,11 +155,10 @@ def _done(vault: Vault, run: JobRun, item: ReplicatedItem, review: Review, point
     advance_item(vault, item.id, Event.RESYNCED, seen=State.RESYNCING)
     source = fresh_report(vault, item.id, item.running.host, item.epoch)
     now = vault.now()
-    began = run.job.started_at or run.job.created_at
     came_to = {
         "point": point,
         "bytes_moved": source.bytes_moved if source else None,
-        "took": (now - began).total_seconds(),
+        "took": (now - run.job.created_at).total_seconds(),
         "ended_at": now.isoformat(),
     }
     vault.put_facts(item.id, {"resync": {**_summary(review), **came_to}, "problem": None})
