@@ -180,6 +180,7 @@ class AskFacts:
     item: ItemId
     networks: tuple[str, ...] = ()  # networks that must exist here
     memory: int = 0  # bytes the machine needs here
+    pool: str = ""  # where disks would be made, if this side has none of the item
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

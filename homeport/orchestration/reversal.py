@@ -66,6 +66,7 @@ class Reversal:
             item=self.row.item.id,
             networks=tuple(sorted({to for to in self.networks(running).values() if to})),
             memory=definition.memory if definition else 0,
+            pool=self.item.standby.pool,
         )
 
 

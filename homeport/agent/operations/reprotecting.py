@@ -56,12 +56,16 @@ def facts(bench: Bench, order: AskFacts) -> SideFacts:
     missing = tuple(name for name in order.networks if name not in names)
     problems = _memory_problems(inventory, order.memory)
     if not bench.shelf.has(order.item):
+        pool = _pool_named(order.pool, inventory)
         return SideFacts(
             item=order.item,
             machine_state=PowerState.ABSENT,
             disks=(),
             held=(),
             stands_at=None,
+            pool=pool[0],
+            pool_writable=pool[1],
+            pool_available=pool[2],
             missing_networks=missing,
             memory_free=inventory.memory_free,
             problems=problems,
@@ -336,6 +340,14 @@ def _pool_of(held: HeldItem, inventory: HostInventory) -> tuple[str, bool, int]:
             return pool.name, pool.writable, pool.available
     room = os.statvfs(folder)
     return str(folder), os.access(folder, os.W_OK), room.f_bavail * room.f_frsize
+
+
+def _pool_named(name: str, inventory: HostInventory) -> tuple[str, bool, int]:
+    """The pool a new replica would be made in; one that is not there has no room."""
+    for pool in inventory.pools:
+        if pool.name == name:
+            return pool.name, pool.writable, pool.available
+    return name, False, 0
 
 
 def _memory_problems(inventory: HostInventory, needed: int) -> tuple[Problem, ...]:
