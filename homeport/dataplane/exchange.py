@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from homeport.dataplane.digest import BlockDigests, decode_digests
-from homeport.dataplane.layout import DIGESTS, DamagedObjectError, ItemStore, position_of
+from homeport.dataplane.layout import DIGESTS, DamagedObjectError, ItemStore, position_of, unsealed
 from homeport.dataplane.objects import ObjectMissingError
 from homeport.errors import IntegrityError
 from homeport.model.extent import ExtentSet
@@ -50,6 +51,10 @@ class Exchange:
         """The names of all that is there by now."""
         keys = self.items.list_keys(self.key("").removesuffix("/"))
         return {key.rpartition("/")[2] for key in keys}
+
+    def asked(self) -> Asked:
+        """The running side's question."""
+        return self.read(ASKED, partial(unsealed, Asked, key=self.key(ASKED)))
 
     def put(self, name: str, body: bytes) -> None:
         """Both disks are immutable, so a repeat puts the same."""

@@ -49,7 +49,7 @@ from homeport.dataplane.exchange import (
     window_extent,
     windows_of,
 )
-from homeport.dataplane.layout import DamagedObjectError, ItemStore, sealed, unsealed
+from homeport.dataplane.layout import DamagedObjectError, ItemStore, RepeatedPositionError, sealed
 from homeport.dataplane.pipeline import Control
 from homeport.model.changemap import decode_map, encode_map
 from homeport.model.extent import ExtentSet, union_of
@@ -87,7 +87,7 @@ def find_difference(
     size: int,
     allocated: ExtentSet,
     control: Control,
-    pause: Callable[[], None],
+    pause: Callable[[], object],
     window: int = WINDOW,
 ) -> ExtentSet:
     """
@@ -162,6 +162,7 @@ class Comparison:
         Do one window's next piece of work; False if everything left waits for the other side.
 
         Raises:
+            RepeatedPositionError: at this position a disk of another size is being compared.
             DamagedObjectError: an object was altered or cut. It has been removed, so that its
                 writer makes it again: step on, or try again later.
             OSError: the disk cannot be read.
@@ -180,6 +181,14 @@ class Comparison:
         self._there = self._exchange.names()
         if ASKED not in self._there:
             self._exchange.items.put_once(self._exchange.key(ASKED), sealed(Asked, self._asked))
+        elif self._held is None:
+            self._go_on_from(self._exchange.asked())
+
+    def _go_on_from(self, asked: Asked) -> None:
+        """Keep to the windows of the question that is there; one about another disk is refused."""
+        if (asked.disk, asked.size) != (self._asked.disk, self._asked.size):
+            raise RepeatedPositionError(key=self._exchange.key(ASKED))
+        self._asked = asked
 
     def _advance_any(self) -> bool:
         if self._held is None and HELD in self._there:
@@ -281,7 +290,7 @@ def answer_digests(
     if exchange is None:
         return False
     names = exchange.names()
-    asked = exchange.read(ASKED, partial(unsealed, Asked, key=exchange.key(ASKED)))
+    asked = exchange.asked()
     if not _missing(exchange, asked, names):
         return False
     reader = open_reader()
