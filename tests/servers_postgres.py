@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -99,3 +100,10 @@ def running_postgres() -> Iterator[Postgres]:
         finally:
             server.process.send_signal(signal.SIGQUIT)  # at once: nothing here is kept
             server.process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the session; each test takes a database of its own."""
+    with running_postgres() as server:
+        yield server
