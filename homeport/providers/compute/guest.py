@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import Any
@@ -108,11 +109,11 @@ def screenshot(link: Any, domain: Any) -> bytes | None:
 
 def png_of(pixmap: bytes) -> bytes:
     """A PNG of a binary PPM, which is what older versions of libvirt and QEMU make."""
-    magic, width, height, depth, body = pixmap.split(maxsplit=4)
-    if magic != b"P6" or depth != b"255":
+    found = re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", pixmap)
+    if found is None:
         raise ValueError("not a pixmap of 8 bits a colour")
-    row = 3 * int(width)
-    body = pixmap[len(pixmap) - row * int(height) :]
+    width, height = found.groups()
+    row, body = 3 * int(width), pixmap[found.end() :]
     rows = b"".join(b"\0" + body[at : at + row] for at in range(0, len(body), row))
     head = struct.pack(">IIBBBBB", int(width), int(height), 8, 2, 0, 0, 0)
     parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from homeport.providers.compute.images import (
     UnreadableImageError,
+    chain,
     is_qcow2,
-    read_image,
     same_file,
 )
 
@@ -47,20 +47,22 @@ def true_top(source: str, written: frozenset[str]) -> str:
 
     It is `source` as long as that is open for writing, and also where nothing is known.
     """
-    top = source
-    while os.path.realpath(top) not in written:
-        above = next((path for path in sorted(written) if _lies_on(path, top)), None)
-        if above is None:
-            return source
-        top = above
-    return top
+    if os.path.realpath(source) in written:
+        return source
+    above = [(_height(path, source), path) for path in written]
+    height, top = max(above, default=(0, source))
+    return top if height else source
 
 
-def _lies_on(path: str, below: str) -> bool:
+def _height(path: str, below: str) -> int:
+    """How many layers `path` lies above `below`; 0 if it does not."""
     file = Path(path)
     try:
         if not file.is_file() or not is_qcow2(file):
-            return False
-        return same_file(read_image(file, "qcow2").backing, below)
+            return 0
+        for height, image in enumerate(chain(file, "qcow2")):
+            if same_file(image.path, below):
+                return height
     except UnreadableImageError:
-        return False
+        return 0
+    return 0
