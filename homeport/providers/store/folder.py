@@ -277,18 +277,25 @@ def _gone(store: str) -> StoreUnreachableError:
 
 
 def _make_partial(folder: Path) -> tuple[int, str]:
-    """A new file in `folder`, open for writing and locked; its name comes from the system."""
-    number, path = tempfile.mkstemp(dir=folder)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-    except BaseException:
+    """
+    A new file in `folder`, open for writing and locked; its name comes from the system.
+
+    One that a sweep took between its making and its lock has no name any more: another is made.
+    """
+    while True:
+        number, path = tempfile.mkstemp(dir=folder)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX)
+            if os.fstat(number).st_nlink:
+                return number, path
+        except BaseException:
+            os.close(number)
+            raise
         os.close(number)
-        raise
-    return number, path
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the partials that nobody is writing. One taken in its first moment is put again."""
+    """Remove the partials that nobody is writing."""
     for path in folder.iterdir():
         with suppress(OSError):
             number = os.open(path, os.O_RDWR)
