@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,9 +254,17 @@ class World:
         """Let time pass and both loops work."""
         for _ in range(passes):
             self.clock.pass_time(self.policy.interval.total_seconds())
+            self._both()
             self.running.one_pass()
-            self.standby.one_pass()
-            self.running.one_pass()
+
+    def _both(self) -> None:
+        """A pass of each side at once: in a differential resync they wait for each other."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.running.one_pass)
+            while not running.done():
+                self.standby.one_pass()
+            running.result()
+        self.standby.one_pass()
 
     def capture(self) -> Position:
         """A point of this moment, landed."""
