@@ -229,8 +229,8 @@ class ItemLedger:
 
     @property
     def stands_at(self) -> Position | None:
-        """The newest point all disks hold below their active layers."""
-        return self.disks[0].stands_at
+        """The newest point all disks hold below their active layers; disks to be seeded aside."""
+        return next((chain.stands_at for chain in self.disks if chain.whole), None)
 
     @property
     def states(self) -> dict[DiskName, Digest]:

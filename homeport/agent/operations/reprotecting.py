@@ -146,7 +146,8 @@ def reverse(bench: Bench, order: Reverse) -> At:
             name: Way.EXACT.value if way == Way.NOTHING.value else way
             for name, way in order.ways.items()
         }
-        position = rotate(held, means, ways=ways, previous=order.common)
+        anew = all(way == Way.FULL.value for way in ways.values())
+        position = rotate(held, means, ways=ways, previous=None if anew else order.common)
         return At(position=position)
 
 
