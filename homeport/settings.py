@@ -56,6 +56,21 @@ class ServerSettings(BaseModel):
         return self.database_url or f"sqlite:///{self.data_dir / 'vault.sqlite'}"
 
 
+class AgentSettings(BaseModel):
+    """An agent's: one for each hypervisor host."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str = "http://127.0.0.1:8740"
+    site: str = ""
+    host: str = ""  # empty: this machine's name
+    token: str = Field(default="", repr=False)
+    state_dir: Path = Path("/var/lib/homeport-agent")
+    libvirt_uri: str = "qemu:///system"
+    wait: float = Field(default=20.0, gt=0)  # seconds of a long poll
+    log_level: str = "info"
+
+
 class Settings(BaseSettings):
     """All of Homeport's, by part."""
 
@@ -64,6 +79,7 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    agent: AgentSettings = AgentSettings()
 
     @classmethod
     def settings_customise_sources(

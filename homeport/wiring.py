@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,23 +21,37 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from homeport.agent.agent import Agent
+from homeport.agent.ledgers import Ledgers
+from homeport.agent.link import Link
+from homeport.agent.means import Means
+from homeport.agent.shelf import Shelf
 from homeport.catalog.catalog import Catalog
 from homeport.catalog.database import only_server
 from homeport.clock import SystemClock
+from homeport.dataplane.ports import ObjectStore
+from homeport.dataplane.wrappers import RetryingStore
 from homeport.interfaces.api.agents import AgentsApi
 from homeport.interfaces.api.app import Services, create_app
 from homeport.interfaces.api.bell import Bell
 from homeport.interfaces.api.bind import check_bind
 from homeport.interfaces.api.routers import ROUTERS
+from homeport.model.ids import HostName, SiteName, check_name
+from homeport.model.messages import StoreAddress
 from homeport.orchestration.desk import AgentDesk
 from homeport.orchestration.engine import DBOS_VERSION, Engine, EngineSettings, Plan
 from homeport.orchestration.office import ServerOffice
 from homeport.orchestration.registry import PROGRAMS
 from homeport.orchestration.takeover import Beats
-from homeport.settings import ServerSettings
+from homeport.providers.compute.hypervisor import LibvirtCompute
+from homeport.providers.disks.opening import open_base, open_reader
+from homeport.providers.store.object_store import open_store
+from homeport.settings import AgentSettings, InvalidSettingsError, ServerSettings
 
 GRACE_SECONDS = 3
 """How long a stopping server waits for requests under way: a long poll may be given up."""
+STORE_DELAYS = (timedelta(seconds=0.2), timedelta(seconds=1))
+"""A call to a cache store is tried three times; a longer outage is the loop's to wait out."""
 LEFT_BEHIND = 70
 """Exit code of a server that the others hold for dead (EX_SOFTWARE)."""
 
@@ -158,6 +173,52 @@ def _services(settings: ServerSettings, catalog: Catalog, engine: Engine) -> Ser
         stop=engine.stop,
         net_seconds=settings.net_interval,
     )
+
+
+def build_agent(settings: AgentSettings) -> Agent:
+    """
+    Join everything an agent needs; it works when `run` is called.
+
+    Raises:
+        InvalidSettingsError: it is not said which site it belongs to, or by which token.
+    """
+    if not settings.site or not settings.token:
+        raise InvalidSettingsError(
+            "An agent needs the name of its site and the site's token.",
+            cause="HOMEPORT_AGENT__SITE or HOMEPORT_AGENT__TOKEN is empty.",
+            remedy="Get a token with: homeport site token SITE",
+        )
+    configure_logs(settings.log_level)
+    clock = SystemClock()
+    stores: dict[tuple[str, ...], ObjectStore] = {}
+
+    def opened(address: StoreAddress) -> ObjectStore:
+        key = (address.url, *(f"{name}={value}" for name, value in sorted(address.options.items())))
+        if key not in stores:
+            inner = open_store(address.url, address.options)
+            stores[key] = RetryingStore(inner, delays=STORE_DELAYS, sleep=_sleep)
+        return stores[key]
+
+    means = Means(
+        site=SiteName(check_name("site", settings.site)),
+        host=HostName(check_name("host", settings.host or socket.gethostname())),
+        compute=LibvirtCompute(settings.libvirt_uri, pause=time.sleep),
+        clock=clock,
+        ledgers=Ledgers(settings.state_dir),
+        open_store=opened,
+        open_reader=open_reader,
+        open_base=open_base,
+    )
+    return Agent(
+        shelf=Shelf(means),
+        link=Link(settings.server, settings.token),
+        state=settings.state_dir,
+        wait=settings.wait,
+    )
+
+
+def _sleep(span: timedelta) -> None:
+    time.sleep(span.total_seconds())
 
 
 def _new_id() -> str:
