@@ -63,7 +63,7 @@ class UnreachableServerError(TransientError):
         super().__init__(
             f"The server at {url} does not answer.",
             cause=reason,
-            remedy="Start it (homeport serve), or name another (--server, HOMEPORT_SERVER).",
+            remedy="Start it (homeport server), or name another (--server, HOMEPORT_SERVER_URL).",
         )
         self.url = url
 
