@@ -206,6 +206,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         clock=clock,
         ledgers=Ledgers(settings.state_dir),
         open_store=opened,
+        make_store=_make_store,
         open_reader=open_reader,
         open_base=open_base,
     )
@@ -215,6 +216,10 @@ def build_agent(settings: AgentSettings) -> Agent:
         state=settings.state_dir,
         wait=settings.wait,
     )
+
+
+def _make_store(address: StoreAddress) -> None:
+    open_store(address.url, address.options, create=True)
 
 
 def _sleep(span: timedelta) -> None:

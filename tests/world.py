@@ -114,6 +114,7 @@ class Host:
             clock=self.clock,
             ledgers=Ledgers(self.root / self.name / "agent"),
             open_store=lambda address: open_store(address.url, address.options),
+            make_store=lambda address: None,
             open_reader=open_reader,
             open_base=open_base,
         )

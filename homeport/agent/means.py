@@ -56,5 +56,6 @@ class Means:
     clock: Clock
     ledgers: Ledgers
     open_store: Callable[[StoreAddress], ObjectStore]
+    make_store: Callable[[StoreAddress], None]  # where a direction begins: it may not exist yet
     open_reader: Callable[[tuple[Path, ...], str], DiskReader]
     open_base: OpenBase

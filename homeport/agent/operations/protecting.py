@@ -94,6 +94,7 @@ def arm(bench: Bench, order: Arm) -> At:
         held = work.held
         held.check_epoch(order.epoch)
         held.save(epoch=order.epoch, cache=order.cache, policy=order.policy)
+        means.make_store(order.cache)
         means.compute.install_hook()
         means.compute.set_autostart(order.machine, on=False)
         note = Note(item=order.item, epoch=order.epoch, role="source", may_start=True)

@@ -130,6 +130,7 @@ def reverse(bench: Bench, order: Reverse) -> At:
         need_role(held, Role.RUNNING, Role.SOURCE)
         recover_rotation(held, means)
         now = means.clock.now()
+        means.make_store(order.cache)
         held.save(
             role=Role.SOURCE,
             epoch=order.epoch,
