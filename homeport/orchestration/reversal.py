@@ -22,7 +22,10 @@ from homeport.model.requests import ReprotectRequest
 from homeport.model.review import Review, ReviewInput, review
 from homeport.orchestration.networks import Networks, fit_networks, networks_of, towards
 from homeport.orchestration.ports import ItemRow
+from homeport.units import MiB
 
+TELLING = 256 * MiB
+"""Bytes of a first copy from which on its time says something of the link, not of the job."""
 FORCED = {
     Way.DIFFERENTIAL: "every block is compared, because it was asked for",
     Way.FULL: "everything is copied, because it was asked for; the old disks are kept",
@@ -179,7 +182,7 @@ def rates_of(
     return Rates(
         read=DEFAULT_RATES.read,
         digest=min(digests, default=DEFAULT_RATES.digest),
-        link=rate or (moved / took if took and moved else DEFAULT_RATES.link),
+        link=rate or (moved / took if took and moved >= TELLING else DEFAULT_RATES.link),
         churn=_number(facts.get("churn")),
     )
 
