@@ -139,8 +139,11 @@ class Run:
         shielded: bool = False,
     ) -> Json:
         """Look until the answer is not None; None after `patience` seconds, or when cancelled."""
-        answer = self._recorder.waiting(name, lambda: self._look(look, patience, shielded=shielded))
-        return _answer(answer)
+
+        def body() -> Json:
+            return self._look(look, patience, shielded=shielded)
+
+        return _answer(self._recorder.waiting(name, lambda: self._recordable(body)))
 
     def cancelled(self) -> bool:
         """Whether somebody has asked the job to stop."""
