@@ -75,10 +75,10 @@ class Agent:
         for order in self.journal.open_orders():
             self._pool.submit(self._carry_out, order)
         self._settle()
-        reporter = threading.Thread(target=self._report_loop, name="reports", daemon=True)
-        reporter.start()
-        self._sync_loop()
-        reporter.join(10)
+        for work in (self._report_loop, self._sync_loop):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        self.stop.wait()
+        # A long poll under way is left to end with the process: it holds nothing.
         for loop in list(self._loops.values()):
             loop.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
