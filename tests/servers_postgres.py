@@ -45,12 +45,6 @@ class Postgres:
         engine.dispose()
         return self.url(name)
 
-    def drop(self, url: str) -> None:
-        engine = create_engine(self.url(), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)"))
-        engine.dispose()
-
 
 def _free_port() -> int:
     with socket.socket() as probe:
@@ -67,7 +61,9 @@ def _start(folder: Path) -> Postgres:
     initdb = (str(BINARIES / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "-E", "UTF8")
     subprocess.run(_as_user(*initdb), check=True, capture_output=True, cwd=folder)
     server = (str(BINARIES / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder))
-    settings = ("-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=32MB")
+    # without fsync: the tests kill processes, not the machine
+    options = ("listen_addresses=127.0.0.1", "shared_buffers=32MB", "fsync=off")
+    settings = [word for option in options for word in ("-c", option)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(_as_user(*server, *settings), stdout=log, stderr=log, cwd=folder)
     return Postgres(port=port, folder=folder, process=process)

@@ -8,6 +8,7 @@ are rows of the vault, and nobody else reads DBOS's tables.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ from homeport.model.codec import to_plain
 from homeport.model.ids import HostName, ItemId, JobId, OperationId
 from homeport.model.messages import OperationOrder
 from homeport.model.operations import OPERATIONS, Problem
-from homeport.orchestration.engine_run import Run, lease_of
-from homeport.orchestration.hub import Hub
+from homeport.orchestration.engine_run import Run, Runs, lease_of
+from homeport.orchestration.hub import Hub, StoppedWaitingError
 from homeport.orchestration.ports import Job, JobKind, JobState, Json, Outcome, Program
 from homeport.orchestration.rows import Order, Vaults
 from homeport.orchestration.takeover import Beats, TakeOver
@@ -43,6 +44,11 @@ QUEUE = "jobs"
 WORKFLOW = "run_job"
 MOST_TAKEOVERS = 5
 """A run that so many servers died with is not tried again: it may be what they died of."""
+
+DRAIN_SECONDS = 2.0
+"""How long a stopping engine waits for transactions under way; waits are interrupted at once."""
+NO_LONGER_FITS = (errors.DBOSUnexpectedStepError, errors.DBOSStepNondeterminismError)
+"""The program was changed under a run: it can never go on."""
 
 log = structlog.get_logger(__name__)
 
@@ -102,9 +108,12 @@ class GivenUpError(HomeportError):
 class DbosRecorder:
     """The engine's steps: a transaction of ours with its record in it, or a wait."""
 
-    def __init__(self, source: SQLAlchemyDatasource, probe: Probe) -> None:
+    def __init__(
+        self, source: SQLAlchemyDatasource, probe: Probe, stopping: threading.Event
+    ) -> None:
         self._source = source
         self._probe = probe
+        self._stopping = stopping
 
     def transaction(self, name: str, act: Callable[[Session], Json]) -> Json:
         """Run `act` and record its answer in the same transaction."""
@@ -114,7 +123,7 @@ class DbosRecorder:
             self._probe("inside", name)
             return answer
 
-        self._probe("before", name)
+        self._begin(name)
         answer: Json = self._source.run_tx_step({"name": name}, body)
         self._probe("after", name)
         return answer
@@ -127,7 +136,7 @@ class DbosRecorder:
             self._probe("inside", name)
             return answer
 
-        self._probe("before", name)
+        self._begin(name)
         answer: Json = DBOS.run_step({"name": name}, body)
         self._probe("after", name)
         return answer
@@ -135,6 +144,11 @@ class DbosRecorder:
     def broke(self, error: Exception) -> bool:
         """Whether the error is DBOS's own."""
         return isinstance(error, errors.DBOSException)
+
+    def _begin(self, name: str) -> None:
+        if self._stopping.is_set():
+            raise StoppedWaitingError  # the run is resumed here by the next start
+        self._probe("before", name)
 
 
 class Engine:
@@ -163,6 +177,8 @@ class Engine:
         self._server = NAME if self._alone else server
         self._probe = probe
         self._hub = Hub(vaults, interval=settings.hub_interval, monotonic=monotonic)
+        self._stopping = threading.Event()
+        self._runs = Runs()
         self._serializer = DBOSPortableJSONSerializer()
         self._recorder: DbosRecorder | None = None
         self._client: DBOSClient | None = None
@@ -187,7 +203,7 @@ class Engine:
         source = SQLAlchemyDatasource.create(
             url, engine=self._vaults.engine, serializer=self._serializer
         )
-        self._recorder = DbosRecorder(source, self._probe)
+        self._recorder = DbosRecorder(source, self._probe, self._stopping)
         DBOS.workflow(name=WORKFLOW)(self._workflow())
         self._vaults.submit_with(self._enqueue, self._tasks)
         self._hub.start()
@@ -210,8 +226,10 @@ class Engine:
 
     def stop(self) -> None:
         """Let go of everything; runs stay where they are and are resumed by the next start."""
+        self._stopping.set()
         self._take_over.stop()
         self._hub.stop()
+        self._runs.drain(DRAIN_SECONDS)
         DBOS.destroy(destroy_registry=True)
         if self._client is not None:
             self._client.destroy()
@@ -311,8 +329,9 @@ class Engine:
             look_interval=self._settings.look_interval,
         )
         try:
-            run.complete(self._plans[job.kind].program)
-        except errors.DBOSException as broken:
+            with self._runs.one():
+                run.complete(self._plans[job.kind].program)
+        except NO_LONGER_FITS as broken:
             log.exception("a run cannot go on", job=job_id)
             self._fail(job.id, describe(broken))
             raise

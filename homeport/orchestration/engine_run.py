@@ -8,7 +8,9 @@ data, and raised anew as `JobStoppedError`, so that a replay sees what the first
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -230,6 +232,31 @@ class Run:
     def _look_once(self, look: Callable[[Vault], Json | None]) -> tuple[Json | None, bool]:
         with self._vaults.write() as rows:
             return look(rows), rows.job_rows.cancel_asked(self._job.id)
+
+
+class Runs:
+    """How many runs this process is in the middle of."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one run while the body lasts."""
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until there is none, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, timeout=seconds)
 
 
 def _answer(recorded: dict[str, Json]) -> Json:

@@ -68,9 +68,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path / 'vault.sqlite'}"
         return
     server: Postgres = request.getfixturevalue("postgres")
-    database = server.database()
-    yield database
-    server.drop(database)
+    yield server.database()
 
 
 @pytest.fixture
