@@ -117,7 +117,7 @@ def _ship_disk(
 def due(work: Work) -> bool:
     """Whether a point is to be taken now."""
     ledger = work.held.ledger
-    if len(ledger.captured) >= BACKLOG or any(c.final for c in ledger.captured):
+    if ledger.ended or len(ledger.captured) >= BACKLOG:
         return False
     if ledger.acknowledged is None or ledger.resyncing:
         return False  # the first point of a direction is taken by the operation that begins it

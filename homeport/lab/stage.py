@@ -7,9 +7,7 @@ installed program, started as a user would; the stage speaks to them through the
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +19,6 @@ from pathlib import Path
 import libvirt
 
 from homeport.client import Client
-from homeport.errors import HomeportError
 from homeport.lab import packages
 from homeport.lab.commands import wait_until
 from homeport.lab.guestagent import ask_records
@@ -30,6 +27,7 @@ from homeport.lab.guests import add_guest, guest_logs, wait_for_guest
 from homeport.lab.hosts import Lab, LabSettings, require_root
 from homeport.lab.kvm import domain_type
 from homeport.lab.records import Acks, GuestRecords, read_acks
+from homeport.lab.serverprocess import ServerProcess
 from homeport.lab.state import HostSpec
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.requests import CacheRequest
@@ -53,11 +51,10 @@ class Stage:
     rate: int = 5
     image_format: str = "raw"
     tell: Callable[[str], None] = print
-    server: subprocess.Popen[bytes] | None = None
-    url: str = ""
 
     def __post_init__(self) -> None:
         self.lab = Lab(self.name, self.settings)
+        self.server = self._server("")
 
     @property
     def folder(self) -> Path:
@@ -74,10 +71,9 @@ class Stage:
         packages.require({**packages.HOST_PACKAGES, **packages.GUEST_PACKAGES})
         self.close()
         report = self.lab.up([HostSpec(name=EAST), HostSpec(name=WEST)])
-        self.url = f"http://{report.gateway}:{PORT}"
-        self._start_server(str(report.gateway))
-        client = Client(self.url)
-        wait_until(lambda: _answers(client), awaited="the server to answer", limit=60, pause=0.1)
+        self.server = self._server(str(report.gateway))
+        self.server.start()
+        client = Client(self.server.url)
         client.add_policy(POLICY)
         for site in (EAST, WEST):
             self._add_site(client, site)
@@ -87,47 +83,25 @@ class Stage:
 
     def close(self) -> None:
         """Stop what was started, by process id, and remove the folder."""
-        if self.server is not None:
-            self.server.terminate()
-            try:
-                self.server.wait(20)
-            except subprocess.TimeoutExpired:
-                self.server.kill()
-                self.server.wait()
-            self.server = None
+        self._server("").stop()
         if self.lab.folder.state.exists():
             self.lab.down()
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def _start_server(self, address: str) -> None:
-        log = (self.folder / "server.log").open("ab")
-        environment = {**os.environ, "HOMEPORT_SERVER__LEASE": str(LEASE)}
-        self.server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "homeport", "server", "--host", address),
-                *("--port", str(PORT), "--data-dir", str(self.folder / "server")),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
+    def _server(self, address: str) -> ServerProcess:
+        return ServerProcess(
+            folder=self.folder / "server",
+            address=address,
+            port=PORT,
+            environment={"HOMEPORT_SERVER__LEASE": str(LEASE)},
         )
-        log.close()
-
-    def restart_server(self, client: Client) -> None:
-        """Kill the server and start it again, as a crash would."""
-        if self.server is not None:
-            self.server.kill()
-            self.server.wait()
-        self._start_server(self.url.removeprefix("http://").partition(":")[0])
-        wait_until(lambda: _answers(client), awaited="the server to answer", limit=60, pause=0.1)
 
     def _add_site(self, client: Client, site: str) -> None:
         self.store(site).parent.mkdir(parents=True, exist_ok=True)
         made = client.add_site(site, CacheRequest(url=self.store(site).as_uri()))
         environment = {
-            "HOMEPORT_AGENT__SERVER": self.url,
+            "HOMEPORT_AGENT__SERVER": self.server.url,
             "HOMEPORT_AGENT__SITE": site,
             "HOMEPORT_AGENT__HOST": f"{site}-1",
             "HOMEPORT_AGENT__TOKEN": made.token,
@@ -197,9 +171,7 @@ class Stage:
         images = self.lab.host_folder(site).images
         found = [path for path in sorted(images.rglob("*")) if path.is_file()]
         store = [path for path in sorted(self.store(site).rglob("*")) if path.is_file()]
-        inside = [
-            path for path in store if path.relative_to(self.store(site)).parts[0][0] != "."
-        ]
+        inside = [path for path in store if path.relative_to(self.store(site)).parts[0][0] != "."]
         return [str(path.relative_to(images)) for path in found] + [
             f"store: {path.relative_to(self.store(site))}" for path in inside
         ]
@@ -272,14 +244,6 @@ class AckWatch:
                 break
             found = numbers
         return found
-
-
-def _answers(client: Client) -> bool:
-    try:
-        client.health()
-    except HomeportError:
-        return False
-    return True
 
 
 def monotonic() -> float:

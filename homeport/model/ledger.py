@@ -203,6 +203,7 @@ class ItemLedger:
     past: tuple[PastPoint, ...] = ()
     booted: Position | None = None
     committed: bool = False
+    ended: bool = False  # a final point was taken: nothing more is captured until unfenced
     resyncing: bool = False  # from reverse or prepare-replica to the first point of the direction
     rotating: RotateIntent | None = None
     committing: CommitIntent | None = None

@@ -53,11 +53,12 @@ def final_capture(bench: Bench, order: FinalCapture) -> At:
         held.check_epoch(order.epoch)
         need_role(held, Role.SOURCE)
         recover_rotation(held, means)
-        if not any(captured.final for captured in held.ledger.captured):
+        if not held.ledger.ended:
             means.compute.stop(held.ledger.machine, timeout=order.timeout)
             correct_definition(held, means)
             held.save(definition=describe_here(held, means))
             rotate(held, means, final=True)
+            held.save(ended=True)
         for captured in held.ledger.captured:
             if not captured.shipped:
                 ship(work, captured)
@@ -97,8 +98,7 @@ def unfence(bench: Bench, order: Unfence) -> Nothing:
         need_role(held, Role.SOURCE, Role.FENCED)
         recover_rotation(held, means)
         finish_commit(held, means)
-        captured = tuple(replace(one, final=False) for one in held.ledger.captured)
-        held.save(role=Role.SOURCE, epoch=order.epoch, lock="", captured=captured)
+        held.save(role=Role.SOURCE, epoch=order.epoch, lock="", ended=False)
         correct_definition(held, means)
         means.compute.set_note(held.ledger.machine, running_note(held, "source"))
         if order.start:

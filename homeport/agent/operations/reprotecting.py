@@ -111,6 +111,7 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
         held.save_chains(
             chains,
             resyncing=True,
+            ended=False,
             captured=(),
             acknowledged=order.common,
             past=_kept_past(held, order.common),
