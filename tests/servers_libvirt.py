@@ -8,11 +8,13 @@ is kept between sessions: probing QEMU takes 8 s, reading the cache 40 ms.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,6 +48,29 @@ cgroup_controllers = []
 stdio_handler = "file"
 """
 
+# Keeps the namespaces, starts libvirtd when told by a signal, and reaps what is orphaned in there:
+# libvirt waits for a QEMU it has ended until nothing is left of it, and not every machine's first
+# process is quick to reap.
+KEEPER = """
+import ctypes, json, os, pathlib, signal, subprocess, sys
+folder, binds = sys.argv[1], json.loads(sys.argv[2])
+libc = ctypes.CDLL(None)
+libc.prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+for inner, outer in binds.items():
+    os.makedirs(outer, exist_ok=True)
+    subprocess.run(["mount", "--bind", inner, outer], check=True)
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+libvirtd = ["libvirtd", "-d", "--pid-file", folder + "/libvirtd.pid"]
+signal.signal(signal.SIGUSR1, lambda *_: subprocess.Popen(libvirtd))
+def die_with_it():
+    libc.prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+subprocess.Popen(["sleep", "infinity"], preexec_fn=die_with_it)  # os.wait wants a child
+pathlib.Path(folder, "keeper.new").write_text(str(os.getpid()))
+os.rename(folder + "/keeper.new", folder + "/keeper.pid")
+while True:
+    os.wait()
+"""
+
 
 @dataclass
 class LibvirtHost:
@@ -71,13 +96,8 @@ class LibvirtHost:
 
     def start_daemon(self) -> None:
         """Start libvirtd and wait until it answers."""
-        inside = ["nsenter", "-t", str(self._inner()), "-m", "-n"]
-        pid_file = f"{self.folder}/libvirtd.pid"
-        subprocess.run([*inside, "libvirtd", "-d", "--pid-file", pid_file], check=True)
-        wait_until((self.folder / "run/libvirt-sock").exists)
-        link = self.open()
-        link.getCapabilities()
-        link.close()
+        os.kill(int((self.folder / "keeper.pid").read_text()), signal.SIGUSR1)
+        wait_until(self._answers)
 
     def kill_daemon(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End libvirtd alone; QEMUs live on."""
@@ -131,17 +151,27 @@ class LibvirtHost:
 
     def close(self) -> None:
         """End everything of it and keep the capability cache."""
-        for path in self.run.glob("*.pid"):
-            _kill(int(path.read_text()))
-        self.kill_daemon(signal.SIGTERM)
+        for path in [*self.run.glob("*.pid"), self.folder / "libvirtd.pid"]:
+            with contextlib.suppress(OSError, ValueError):
+                _kill(int(path.read_text()))
         self.keeper.kill()
         self.keeper.wait()
         if not CACHE.exists():
-            shutil.copytree(self.folder / "cache", CACHE, copy_function=shutil.copy2)
+            kept = Path(f"{CACHE}-{self.folder.name}")
+            shutil.copytree(self.folder / "cache", kept, copy_function=shutil.copy2)
+            with contextlib.suppress(OSError):  # another session's was first
+                kept.rename(CACHE)
+            shutil.rmtree(kept, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _inner(self) -> int:
-        return int((self.folder / "keeper.pid").read_text())
+    def _answers(self) -> bool:
+        try:
+            link = self.open()
+            link.getCapabilities()
+            link.close()
+        except libvirt.libvirtError:
+            return False
+        return True
 
 
 def start_host() -> LibvirtHost:
@@ -155,23 +185,23 @@ def start_host() -> LibvirtHost:
     (folder / "etc/qemu.conf").write_text(QEMU_CONF)
     if CACHE.exists():
         shutil.copytree(CACHE, folder / "cache", dirs_exist_ok=True, copy_function=shutil.copy2)
-    binds = [
-        f"mkdir -p {outer}; mount --bind {folder}/{name} {outer}" for name, outer in PRIVATE.items()
-    ]
-    script = "; ".join(["set -e", *binds, "ip link set lo up"])
-    script += f"; echo $$ > {folder}/keeper.pid.new; mv {folder}/keeper.pid.new {folder}/keeper.pid"
-    apart = ["unshare", "--mount", "--net", "--propagation", "private", "--fork"]
+    binds = {str(folder / name): outer for name, outer in PRIVATE.items()}
+    apart = ["unshare", "--mount", "--net", "--propagation", "private", "--fork", "--kill-child"]
     keeper = subprocess.Popen(
-        [*apart, "--kill-child", "sh", "-c", f"{script}; exec sleep infinity"]
+        [*apart, sys.executable, "-c", KEEPER, str(folder), json.dumps(binds)]
     )
-    wait_until((folder / "keeper.pid").exists)
     host = LibvirtHost(folder=folder, keeper=keeper)
-    hook.install(host.hooks, folders=True)  # before the daemon looks for hooks
-    host.start_daemon()
+    try:
+        wait_until((folder / "keeper.pid").exists)
+        hook.install(host.hooks, folders=True)  # before the daemon looks for hooks
+        host.start_daemon()
+    except BaseException:
+        host.close()
+        raise
     return host
 
 
-def wait_until(holds: Any, *, patience: float = 20) -> None:
+def wait_until(holds: Any, *, patience: float = 60) -> None:
     """Wait for a real peer; fails the test when it does not come."""
     deadline = time.monotonic() + patience
     while not holds():
