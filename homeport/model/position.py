@@ -66,7 +66,11 @@ class Position:
             raise ValueError("a position is written as <epoch>-<sequence>")
 
         return core_schema.no_info_plain_validator_function(
-            read, serialization=core_schema.plain_serializer_function_ser_schema(str)
+            read,
+            json_schema_input_schema=core_schema.str_schema(pattern=r"^\d+-\d+$"),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                str, return_schema=core_schema.str_schema()
+            ),
         )
 
 

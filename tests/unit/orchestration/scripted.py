@@ -13,7 +13,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import event
@@ -36,6 +38,7 @@ from homeport.orchestration.ports import (
 from homeport.orchestration.registry import PROGRAMS
 from tests.hosts import FakeHost, Store
 
+VAULT = "vault.sqlite"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LOOKS = 40
 """Looks of a wait before its patience is at an end, whatever it is: each lets a second pass."""
@@ -43,6 +46,26 @@ LOOKS = 40
 
 class Died(BaseException):
     """The server is gone."""
+
+
+def open_vault(folder: Path, clock: list[datetime]) -> Catalog:
+    ids = itertools.count(1)
+    return Catalog.open(
+        f"sqlite:///{folder / VAULT}",
+        clock=lambda: clock[0],
+        new_id=lambda: f"id{next(ids)}",
+        new_token=lambda: f"token{next(ids)}",
+        lease=timedelta(seconds=60),
+        dbos_version="3.4.0",
+    )
+
+
+@cache
+def fresh_vault() -> bytes:
+    """An empty vault's file, made once: its migrations are most of a short test's time."""
+    with TemporaryDirectory() as folder:
+        open_vault(Path(folder), [START]).close()
+        return (Path(folder) / VAULT).read_bytes()
 
 
 @dataclass
@@ -58,15 +81,8 @@ class Deck:
     @classmethod
     def open(cls, folder: Path) -> Deck:
         clock = [START]
-        ids = itertools.count(1)
-        catalog = Catalog.open(
-            f"sqlite:///{folder / 'vault.sqlite'}",
-            clock=lambda: clock[0],
-            new_id=lambda: f"id{next(ids)}",
-            new_token=lambda: f"token{next(ids)}",
-            lease=timedelta(seconds=60),
-            dbos_version="3.4.0",
-        )
+        (folder / VAULT).write_bytes(fresh_vault())
+        catalog = open_vault(folder, clock)
         _without_syncs(catalog)
         store = Store()
 
