@@ -211,7 +211,6 @@ def land_delta(
             take=take,
             control=control,
         )
-        control.check()
         writer.finish()
     partial.replace(path)
     sync_path(path.parent)

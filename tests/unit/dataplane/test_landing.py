@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -299,6 +300,22 @@ class TestADelta:
         path = tmp_path / "landed.qcow2"
         land(source.items, manifest, path)
         assert path.stat().st_blocks * 512 < 10 * BLOCK + 300 * KiB
+
+    def test_g2_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_done(
+        self, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manifest = source.ship(at(1))
+        path = tmp_path / "landed.qcow2"
+        synced: list[tuple[str, bool]] = []
+        really = os.fsync
+
+        def noted(handle: int) -> None:
+            really(handle)
+            synced.append((Path(f"/proc/self/fd/{handle}").readlink().name, path.exists()))
+
+        monkeypatch.setattr(os, "fsync", noted)
+        land(source.items, manifest, path)
+        assert synced[-2:] == [("landed.qcow2.partial", False), (tmp_path.name, True)]
 
     def test_reports_and_paces_what_comes_in(self, source: Source, tmp_path: Path) -> None:
         manifest = source.ship(at(1), {0: random_bytes(3 * MiB)})

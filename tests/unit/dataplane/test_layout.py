@@ -52,6 +52,12 @@ def test_every_allowed_name_makes_a_key_that_every_store_holds(
     check_key(items.prefix + items.seed_key(at(1), disk, 10**7))
 
 
+def test_a_plus_in_a_name_is_written_as_no_name_can_be() -> None:
+    items = items_of("a+b", vault="v+")
+    assert items.prefix == "v1/v=/a=b/"
+    assert items.delta_key(at(1), "disk+1").endswith("/disk=1.delta")
+
+
 @given(st.lists(NAMES, min_size=2, max_size=2, unique=True))
 def test_two_disks_never_share_a_key(names: list[str]) -> None:
     items = items_of()

@@ -80,24 +80,26 @@ def test_input_is_pulled_only_as_workers_come_free() -> None:
     assert behind == [1] * 5
 
 
-def test_the_first_failure_ends_the_rest_and_is_raised() -> None:
+@pytest.mark.parametrize("checks", [True, False], ids=["asks its control", "just ends"])
+def test_the_first_failure_ends_the_rest_and_is_raised(checks: bool) -> None:
     before = threading.active_count()
     failing = threading.Event()
-    stopped: list[bool] = []
+    begun: list[int] = []
 
     def work(number: int, control: Control) -> None:
+        begun.append(number)
         if number == 0:
             failing.set()
             raise OSError("disk failed")
         failing.wait(10)
         while not control.cancelled():
             pass
-        stopped.append(True)
-        control.check()
+        if checks:
+            control.check()
 
     with pytest.raises(OSError, match="disk failed"):
-        for_each(count(), work, workers=2, control=Control())
-    assert len(stopped) <= 1
+        for_each(range(1000), work, workers=2, control=Control())
+    assert len(begun) <= 2
     assert threading.active_count() == before  # no thread outlives the call
 
 

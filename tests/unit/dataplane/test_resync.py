@@ -193,11 +193,15 @@ def test_the_found_extents_shipped_make_the_old_disk_the_running_one(sides: Side
     assert content(layer, sides.old) == sides.running.read_bytes()
 
 
+def _step_until_waiting(comparison: Comparison) -> None:
+    while comparison.step():
+        pass
+
+
 class TestSteps:
     def test_wait_for_the_other_side_without_blocking(self, sides: Sides) -> None:
         comparison = sides.comparison()
-        while comparison.step():
-            pass
+        _step_until_waiting(comparison)
         read = sides.reader.bytes_read
         assert read > 0  # it digested while it waited
         assert not comparison.step()
@@ -213,6 +217,35 @@ class TestSteps:
         assert sides.answer()
         assert not sides.answer()
         assert len(sides.opened) == 1
+
+    def test_read_only_so_far_ahead_of_the_other_side(self, tmp_path: Path) -> None:
+        sides = Sides(tmp_path, size=40 * MiB, old_size=40 * MiB, window=MiB)
+        body = {0: random_bytes(40 * MiB)}
+        sides.make(body, body)
+        comparison = sides.comparison()
+        _step_until_waiting(comparison)
+        assert sides.reader.bytes_read == 16 * MiB
+        assert sides.find() == ExtentSet.empty()
+
+    def test_wait_again_after_an_answer_was_found_damaged(self, sides: Sides) -> None:
+        comparison = sides.comparison()
+        comparison.step()
+        sides.answer()
+        overwrite(sides.items, sides.items.digest_key(NEW, DISK, "coarse-000000"), b"garbage")
+        with pytest.raises(DamagedObjectError):
+            _step_until_waiting(comparison)
+        _step_until_waiting(comparison)  # nothing is raised for what is not there any more
+        assert comparison.found != DIFFERENT
+        for _ in range(9):
+            sides.answer()
+            _step_until_waiting(comparison)
+        assert comparison.found == DIFFERENT
+
+    @pytest.mark.parametrize("kind", ["coarse-000000", "fine-000000"])
+    def test_do_not_make_again_what_nobody_needs_any_more(self, sides: Sides, kind: str) -> None:
+        sides.find()
+        sides.items.delete(sides.items.digest_key(NEW, DISK, kind))
+        assert not sides.answer()
 
     def test_progress_ends_at_the_whole(self, sides: Sides) -> None:
         seen: list[tuple[int, int]] = []

@@ -299,6 +299,29 @@ def _checked_new(known: set[int], landed: dict[int, Digest]) -> Callable[[int, D
     return record
 
 
+def test_g2_a_part_is_recorded_only_when_it_is_on_disk(
+    seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsynced = False
+
+    class Watched(RawBase):
+        def write(self, offset: int, body: bytes) -> None:
+            nonlocal unsynced
+            unsynced = True
+            super().write(offset, body)
+
+        def flush(self) -> None:
+            nonlocal unsynced
+            super().flush()
+            unsynced = False
+
+    image = seed.ship()
+    states: list[bool] = []
+    monkeypatch.setattr("tests.unit.dataplane.test_seeding.RawBase", Watched)
+    seed.land(image, record=lambda *_: states.append(unsynced), workers=1)
+    assert states == [False] * PARTS
+
+
 class TestBeforeTheManifest:
     def test_parts_land_as_they_come_and_only_once(self, seed: Seed) -> None:
         with pytest.raises(Killed):
