@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from homeport.errors import HomeportError, TransientError, from_dict
+from homeport.errors import HomeportError, NotFoundError, TransientError, from_dict
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.reports import (
@@ -50,6 +50,7 @@ Moment = Callable[[float], None]
 """Waits that many seconds: how a caller lets time pass between two looks."""
 
 DEFAULT_URL = "http://127.0.0.1:8740"
+NOT_FOUND = 404
 TIMEOUT = httpx.Timeout(30.0, read=360.0)
 """Seconds; a machine made from an image is waited for, so reading has longer."""
 
@@ -314,4 +315,7 @@ def _error_of(answer: httpx.Response) -> HomeportError:
             cause="It is not Homeport that answers there, or a proxy stands between.",
             remedy="Look at the address (--server).",
         )
-    return from_dict(facts)
+    error = from_dict(facts)
+    if answer.status_code != NOT_FOUND:
+        return error
+    return NotFoundError(error.message, cause=error.cause, remedy=error.remedy, code=error.code)

@@ -12,7 +12,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from homeport.client import DEFAULT_URL, Client
+from homeport.clock import Clock, SystemClock
 from homeport.errors import RefusedError, describe
 from homeport.interfaces.cli.failure import ExitCode, exit_code, words_of
 from homeport.model.codec import to_plain
@@ -108,10 +110,19 @@ def _console(*, stderr: bool = False) -> Console:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A command's screen and its way to the server."""
+    """A command's screen, its way to the server, and time."""
 
     screen: Screen
     client: Client
+    clock: Clock = field(default_factory=SystemClock)
+
+    def now(self) -> datetime:
+        """The moment."""
+        return self.clock.now()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.sleep(seconds)
 
 
 def command(app: typer.Typer, name: str, **options: Any) -> Callable[[Command], Command]:

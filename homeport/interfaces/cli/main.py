@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from homeport import __version__
-from homeport.interfaces.cli import local
+from homeport.interfaces.cli import (
+    failovers,
+    items,
+    jobs,
+    labs,
+    local,
+    policies,
+    reprotects,
+    sites,
+    vms,
+)
 from homeport.interfaces.cli.failure import MEANINGS
 
 EPILOG = "\n\n".join(
@@ -42,6 +52,16 @@ def root(
     del version
 
 
+for group in (items, failovers, reprotects):
+    group.register(app)
+for name, group_app in (
+    ("jobs", jobs.app),
+    ("site", sites.app),
+    ("vm", vms.app),
+    ("policy", policies.app),
+    ("lab", labs.app),
+):
+    app.add_typer(group_app, name=name, rich_help_panel="Groups")
 local.register(app)
 
 

@@ -1,0 +1,156 @@
+"""
+`homeport lab`: two sites on this machine, to try things out, to cut off and to kill.
+
+Labs are made of namespaces and real libvirt daemons, so all that changes one needs root.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from homeport.interfaces.cli.frame import Screen, YesOption, local_command
+from homeport.interfaces.cli.render import labs as render
+from homeport.lab.hosts import HostSpec, Lab, LabReport, LabSettings, list_labs
+
+app = typer.Typer(
+    help="A lab on this machine: sites that can be lost. Needs root.", no_args_is_help=True
+)
+
+DEFAULT_LAB = "lab"
+DEFAULT_HOSTS = ("east", "west")
+
+
+class Process(StrEnum):
+    """What of a host can be killed alone."""
+
+    AGENT = "agent"
+    LIBVIRTD = "libvirtd"
+    QEMU = "qemu"
+
+
+Host = Annotated[str, typer.Argument(help="The host's name.")]
+LabName = Annotated[str, typer.Option("--lab", help="The lab's name.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", envvar="HOMEPORT_LAB_FOLDER", help="Folder of all labs."),
+]
+
+
+@local_command(app, "up")
+def up(
+    screen: Screen,
+    *,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", help="A host to have; by default east and west.")
+    ] = None,
+    lab: LabName = DEFAULT_LAB,
+    folder: Folder = None,
+) -> None:
+    """Bring the lab up, or whatever of it does not run. Needs root."""
+    specs = [HostSpec(name=name) for name in hosts or DEFAULT_HOSTS]
+    found = _lab(lab, folder).up(specs)
+    _show(screen, found)
+
+
+@local_command(app, "down")
+def down(
+    screen: Screen,
+    *,
+    lab: LabName = DEFAULT_LAB,
+    folder: Folder = None,
+    keep_folders: Annotated[
+        bool, typer.Option("--keep-folders", help="Leave disks and definitions.")
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """Stop the lab and remove everything of it. Needs root."""
+    if not keep_folders:
+        screen.confirm(f"Remove lab {lab} with all its disks and machines.", yes=yes)
+    _lab(lab, folder).down(keep_folders=keep_folders)
+    _done(screen, f"Lab {lab} is down.", lab=lab)
+
+
+@local_command(app, "list")
+def list_all(screen: Screen, *, folder: Folder = None) -> None:
+    """List the labs of this machine."""
+    found = list_labs(_settings(folder))
+    if screen.as_json:
+        screen.data([render.plain(one) for one in found])
+    else:
+        screen.say(render.labs(found))
+
+
+@local_command(app, "cut")
+def cut(screen: Screen, *, host: Host, lab: LabName = DEFAULT_LAB, folder: Folder = None) -> None:
+    """Pull a host's cable: it runs on, and nobody reaches it. Needs root."""
+    made = _lab(lab, folder)
+    made.cut(host)
+    _show(screen, made.report())
+
+
+@local_command(app, "heal")
+def heal(screen: Screen, *, host: Host, lab: LabName = DEFAULT_LAB, folder: Folder = None) -> None:
+    """Plug a host's cable in again. Needs root."""
+    made = _lab(lab, folder)
+    made.heal(host)
+    _show(screen, made.report())
+
+
+@local_command(app, "kill")
+def kill(
+    screen: Screen,
+    *,
+    host: Host,
+    process: Annotated[
+        Process | None, typer.Option("--process", help="Only this; else the whole host, at once.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", help="Of QEMU: only this machine's.")
+    ] = None,
+    lab: LabName = DEFAULT_LAB,
+    folder: Folder = None,
+) -> None:
+    """Lose a whole host as by a power cut, or kill -9 one of its processes. Needs root."""
+    if domain and process is not Process.QEMU:
+        raise typer.BadParameter("--domain goes with --process qemu")
+    made = _lab(lab, folder)
+    if process is None:
+        made.kill(host)
+        _show(screen, made.report())
+        return
+    count = made.kill_process(host, process.value, domain=domain)
+    _done(screen, f"Killed on {host}: {count} process(es) of {process.value}.", killed=count)
+
+
+@local_command(app, "start")
+def start(screen: Screen, *, host: Host, lab: LabName = DEFAULT_LAB, folder: Folder = None) -> None:
+    """Boot a killed host again, with its disks and machines. Needs root."""
+    made = _lab(lab, folder)
+    made.start(host)
+    _show(screen, made.report())
+
+
+def _settings(folder: Path | None) -> LabSettings:
+    return LabSettings(folder=folder) if folder else LabSettings()
+
+
+def _lab(name: str, folder: Path | None) -> Lab:
+    return Lab(name, _settings(folder))
+
+
+def _show(screen: Screen, found: LabReport) -> None:
+    if screen.as_json:
+        screen.data(render.plain(found))
+    else:
+        screen.say(render.lab(found))
+
+
+def _done(screen: Screen, words: str, **plain: object) -> None:
+    if screen.as_json:
+        screen.data(plain)
+    else:
+        screen.say(words)

@@ -1,0 +1,58 @@
+"""Labs: their hosts and what of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from homeport.interfaces.cli.render.style import BAD, GOOD, WARN, facts, listed, spaced, table
+from homeport.lab.hosts import HostReport, LabReport
+
+
+def labs(found: Sequence[LabReport]) -> RenderableType:
+    """All labs of this machine."""
+    if not found:
+        return Text("No lab on this machine. Bring one up: homeport lab up")
+    return spaced(*(lab(one) for one in found))
+
+
+def lab(found: LabReport) -> RenderableType:
+    """One lab with its hosts."""
+    made = table("HOST", "STATE", "ADDRESS", "SERVICES", "LIBVIRT")
+    for host in found.hosts:
+        made.add_row(
+            host.name, _state(host), str(host.address), listed(sorted(host.services)), host.uri
+        )
+    server = f"{found.gateway} on {found.bridge} ({found.network})"
+    head = facts([("folder", str(found.folder)), ("server's address", server)], indent=0)
+    return Group(Text(found.name, style="bold"), head, Text(""), made)
+
+
+def _state(host: HostReport) -> Text:
+    if not host.running:
+        return Text("down", style=BAD)
+    return Text("CUT OFF", style=WARN) if host.cut else Text("up", style=GOOD)
+
+
+def plain(found: LabReport) -> dict[str, object]:
+    """A lab as JSON values."""
+    return {
+        "name": found.name,
+        "folder": str(found.folder),
+        "network": str(found.network),
+        "gateway": str(found.gateway),
+        "bridge": found.bridge,
+        "hosts": [
+            {
+                "name": host.name,
+                "running": host.running,
+                "cut": host.cut,
+                "address": str(host.address),
+                "uri": host.uri,
+                "services": dict(host.services),
+            }
+            for host in found.hosts
+        ],
+    }
