@@ -227,13 +227,19 @@ class Sides:
 
 def item_views(books: Books) -> tuple[ItemView, ...]:
     """All items."""
-    return tuple(item_view(books, row) for row in books.items())
+    at_work = {job.item: job.id for state in AT_WORK for job in books.jobs(state=state)}
+    return tuple(_view(books, row, at_work.get(row.item.id)) for row in books.items())
 
 
 def item_view(books: Books, row: ItemRow) -> ItemView:
     """One item with everything the call and the page about it show."""
+    jobs = books.jobs(item=row.item.id)
+    return _view(books, row, next((job.id for job in jobs if job.state in AT_WORK), None))
+
+
+def _view(books: Books, row: ItemRow, job: str | None) -> ItemView:
     item, policy = row.item, books.policy(row.item.policy)
-    sides = _sides(books, item)
+    sides = _sides(books, item, job)
     points = points_of(books, row)
     current = [point for point in points if point.label != BEFORE_FAILOVER]
     reason = _unprotected(row, current)
@@ -272,13 +278,12 @@ def item_view(books: Books, row: ItemRow) -> ItemView:
     )
 
 
-def _sides(books: Books, item: ReplicatedItem) -> Sides:
-    jobs = [job for job in books.jobs(item=item.id) if job.state in AT_WORK]
+def _sides(books: Books, item: ReplicatedItem, job: str | None) -> Sides:
     return Sides(
         running=books.report_of(item.id, item.running.host),
         standby=books.report_of(item.id, item.standby.host),
         alive={seat.host: books.host_alive(seat.host) for seat in (item.running, item.standby)},
-        job=jobs[0].id if jobs else None,
+        job=job,
         now=books.now(),
     )
 

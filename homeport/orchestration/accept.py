@@ -274,9 +274,17 @@ def move(books: Books, row: ItemRow, event: Event) -> None:
 
 def sweep(books: Books) -> None:
     """Forget items that were disabled by force, once the hosts that were away have cleaned up."""
-    for row in books.items():
-        if row.state is State.DISABLED and pending(books, row) == ():
-            books.remove_item(row.item.id)
+    for item in swept(books):
+        books.remove_item(item)
+
+
+def swept(books: Books) -> tuple[ItemId, ...]:
+    """The items that a sweep would forget."""
+    return tuple(
+        row.item.id
+        for row in books.items()
+        if row.state is State.DISABLED and pending(books, row) == ()
+    )
 
 
 def pending(books: Books, row: ItemRow) -> tuple[HostName, ...]:

@@ -138,6 +138,9 @@ class Office(Protocol):
     def books(self) -> AbstractContextManager[Books]:
         """One transaction: committed at the end, rolled back by any exception."""
 
+    def look(self) -> AbstractContextManager[Books]:
+        """A transaction that only reads and sees one state of the vault; it waits for nobody."""
+
     def ask(
         self,
         host: HostName,

@@ -27,6 +27,10 @@ class ServerOffice:
         """One transaction: committed at the end, rolled back by any exception."""
         return self._vaults.write()
 
+    def look(self) -> AbstractContextManager[Books]:
+        """A transaction that only reads."""
+        return self._vaults.read()
+
     def ask(
         self,
         host: HostName,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from homeport.errors import CancelledError, HomeportError, RefusedError, TransientError
+from homeport.errors import CancelledError, RefusedError, TransientError
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.ids import HostName, ItemId, VaultId
 from homeport.model.item import ReplicatedItem, Role, Seat
@@ -242,13 +242,3 @@ def assign_roles(
     """Tell each host what it is for the item, and whether it replicates."""
     for host, (role, replicate) in roles.items():
         vault.assign(item, host, role, replicate=replicate)
-
-
-def as_refusal(problem: Problem) -> HomeportError:
-    """A recorded problem as an error to raise where a request is taken."""
-    return RefusedError(
-        problem.get("message", ""),
-        code=problem.get("code", "Refused"),
-        cause=problem.get("cause", ""),
-        remedy=problem.get("remedy", ""),
-    )

@@ -51,6 +51,10 @@ FACTS_PATIENCE = 20.0
 @router.get("/items")
 def list_items(office: AnOffice) -> tuple[ItemView, ...]:
     """All items."""
+    with office.look() as books:
+        shown, ended = item_views(books), accept.swept(books)
+    if not ended:
+        return shown
     with office.books() as books:
         accept.sweep(books)
         return item_views(books)
@@ -66,14 +70,14 @@ def protect(asked: ProtectRequest, office: AnOffice) -> JobReport:
 @router.get("/items/{item}")
 def show_item(item: str, office: AnOffice) -> ItemView:
     """One item, by name or id."""
-    with office.books() as books:
+    with office.look() as books:
         return item_view(books, accept.find(books, item))
 
 
 @router.get("/items/{item}/points")
 def list_points(item: str, office: AnOffice) -> tuple[PointView, ...]:
     """The points a failover can choose from, oldest first."""
-    with office.books() as books:
+    with office.look() as books:
         return points_of(books, accept.find(books, item))
 
 
@@ -148,21 +152,21 @@ def disable(item: str, office: AnOffice, asked: DisableRequest | None = None) ->
 @router.get("/items/{item}/ledger")
 def show_ledger(item: str, office: AnOffice) -> tuple[LedgerLine, ...]:
     """Everything made for the item, and what of it is gone; also after it was disabled."""
-    with office.books() as books:
+    with office.look() as books:
         return ledger_lines(books, _ledger_key(books, item))
 
 
 @router.get("/ledger")
 def whole_ledger(office: AnOffice) -> tuple[LedgerLine, ...]:
     """Everything made for any item."""
-    with office.books() as books:
+    with office.look() as books:
         return ledger_lines(books)
 
 
 @router.get("/items/{item}/receipt")
 def show_receipt(item: str, office: AnOffice) -> LossReceipt:
     """What the last failover is known to have lost."""
-    with office.books() as books:
+    with office.look() as books:
         row = accept.find(books, item)
     receipt = receipt_of(row)
     if receipt is None:
@@ -201,7 +205,7 @@ def _ledger_key(books: Books, key: str) -> ItemId:
 
 def _review(office: Office, key: str, asked: ReprotectRequest) -> Review:
     """Ask both sides, the running one first: its definition says what the other must have."""
-    with office.books() as books:
+    with office.look() as books:
         row = accept.find(books, key)
         given = read_reversal(books, row, asked)
         alive = {seat.host for seat in _seats(row) if books.host_alive(seat.host)}

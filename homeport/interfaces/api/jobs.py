@@ -19,7 +19,7 @@ def list_jobs(
     office: AnOffice, item: str | None = None, state: JobState | None = None
 ) -> tuple[JobReport, ...]:
     """Jobs, newest first; of one item (by name or id), in one state, or all."""
-    with office.books() as books:
+    with office.look() as books:
         wanted = None if item is None else accept.find(books, item).item.id
         return tuple(job_report(job) for job in books.jobs(item=wanted, state=state))
 
@@ -28,7 +28,7 @@ def list_jobs(
 def show_job(job: str, office: AnOffice) -> JobReport:
     """One job with its tasks."""
     check_name("job", job)
-    with office.books() as books:
+    with office.look() as books:
         return job_report(books.job(JobId(job)))
 
 

@@ -49,7 +49,7 @@ class PolicyRequest(PolicyChange):
 @router.get("/policies")
 def list_policies(office: AnOffice) -> tuple[ReplicationPolicy, ...]:
     """All policies."""
-    with office.books() as books:
+    with office.look() as books:
         return books.policies()
 
 
@@ -73,7 +73,7 @@ def add_policy(asked: PolicyRequest, office: AnOffice) -> ReplicationPolicy:
 def show_policy(name: str, office: AnOffice) -> ReplicationPolicy:
     """One policy."""
     check_name("policy", name)
-    with office.books() as books:
+    with office.look() as books:
         return books.policy(name)
 
 

@@ -30,7 +30,7 @@ def health(office: AnOffice) -> HealthReport:
 @router.get("/sites")
 def list_sites(office: AnOffice) -> tuple[SiteReport, ...]:
     """All sites with their hosts."""
-    with office.books() as books:
+    with office.look() as books:
         return site_reports(books)
 
 
@@ -47,7 +47,7 @@ def add_site(asked: SiteRequest, office: AnOffice) -> NewSiteReport:
 @router.get("/sites/{site}")
 def show_site(site: str, office: AnOffice) -> SiteReport:
     """One site."""
-    with office.books() as books:
+    with office.look() as books:
         return _report(books, check_name("site", site))
 
 

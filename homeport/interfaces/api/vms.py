@@ -36,7 +36,7 @@ CREATE_PATIENCE = 300.0
 @router.get("/vms")
 def list_vms(office: AnOffice, site: str | None = None) -> tuple[VmReport, ...]:
     """The machines of all sites, or of one, as their agents last told."""
-    with office.books() as books:
+    with office.look() as books:
         known = None if site is None else books.site(check_name("site", site)).name
         return vm_reports(books, known)
 
@@ -47,7 +47,7 @@ def create_vm(asked: MachineRequest, office: AnOffice) -> VmReport:
     check_name("machine", asked.name)
     for disk in asked.disks:
         check_name("disk", disk.name)
-    with office.books() as books:
+    with office.look() as books:
         host = _host(books, asked)
     order = CreateMachine(
         name=asked.name,
@@ -124,7 +124,7 @@ def _host(books: Books, asked: MachineRequest) -> HostRow:
 def _find(office: Office, site: str, name: str) -> tuple[HostRow, ItemRow | None]:
     """The machine's host and the item it belongs to; a test machine is its item's too."""
     check_name("machine", name)
-    with office.books() as books:
+    with office.look() as books:
         known: SiteName = books.site(check_name("site", site)).name
         host = host_of(books, known, name)
         return host, _owner(books, host, name)

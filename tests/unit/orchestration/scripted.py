@@ -126,6 +126,11 @@ class Deck:
         with self.catalog.write() as rows:
             yield rows
 
+    @contextmanager
+    def look(self) -> Any:
+        with self.catalog.read() as rows:
+            yield rows
+
     def ask(
         self, host: HostName, kind: str, args: object, *, item: Any = None, patience: float = 30.0
     ) -> Outcome:
