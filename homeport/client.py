@@ -93,8 +93,8 @@ class Client:
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, http: httpx.Client | None = None) -> None:
-        self._url = url.rstrip("/")
-        self._http = http or httpx.Client(base_url=self._url, timeout=TIMEOUT)
+        self.url = url.rstrip("/")
+        self._http = http or httpx.Client(base_url=self.url, timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -302,7 +302,7 @@ class Client:
             yield
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise UnreachableServerError(self._url, reason) from error
+            raise UnreachableServerError(self.url, reason) from error
 
 
 def _error_of(answer: httpx.Response) -> HomeportError:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,10 +104,8 @@ class ServerProcess:
 
     def _wait_end(self, process: ProcessId, limit: float) -> None:
         wait_until(lambda: not alive(process), awaited="the server to end", limit=limit, pause=0.05)
-        try:
+        with suppress(ChildProcessError):  # somebody else's child: its parent reaps it
             os.waitpid(process.pid, os.WNOHANG)
-        except ChildProcessError:
-            pass  # somebody else's child: its parent reaps it
 
     @property
     def _file(self) -> Path:

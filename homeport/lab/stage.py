@@ -146,6 +146,10 @@ class Stage:
         """What the guest acknowledged in a site, from a byte of the log on."""
         return read_acks(guest_logs(self.lab, site, GUEST).acks, start=start)
 
+    def ack_log(self, site: str) -> Path:
+        """The file that the guest's acknowledgements in a site go to."""
+        return guest_logs(self.lab, site, GUEST).acks
+
     def acks_end(self, site: str) -> int:
         """How long the log of acknowledgements is, to read on from there."""
         path = guest_logs(self.lab, site, GUEST).acks
