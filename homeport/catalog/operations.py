@@ -194,6 +194,12 @@ class OperationRepository:
         self._transaction.change(going_on.values(state=S.RUNNING, progress=progress))
         return False
 
+    def item_of(self, operation: OperationId) -> ItemId | None:
+        """The item an operation is on; None for none, and for one that is not known."""
+        found = select(operations.c.item).where(operations.c.id == operation)
+        item: ItemId | None = self._transaction.session.scalar(found)
+        return item
+
     def waiting_hosts(self, hosts: Collection[HostName]) -> set[HostName]:
         """Those of the hosts that have something undelivered to do or to stop."""
         undelivered = and_(

@@ -31,7 +31,7 @@ class ReportRepository:
         mine = item_reports.c.item == report.item, item_reports.c.host == host
         found = select(item_reports.c.ledger_digest).where(*mine)
         if self._transaction.session.scalar(found) != digest:
-            self._add_to_ledger(host, report)
+            self.enter(report.item, host, report.ledger)
         known = select(items.c.id).where(items.c.id == report.item)
         if self._transaction.session.scalar(known) is not None:
             self._put(host, report, digest)
@@ -73,10 +73,11 @@ class ReportRepository:
         }
         self._transaction.put(item_reports, {"item": report.item, "host": host}, values)
 
-    def _add_to_ledger(self, host: HostName, report: ItemReport) -> None:
-        for entry in report.ledger:
+    def enter(self, item: ItemId, host: HostName, entries: tuple[LedgerEntry, ...]) -> None:
+        """Add a host's entries on an item to the ledger, or what has become of them."""
+        for entry in entries:
             key = {
-                "item": report.item,
+                "item": item,
                 "host": host,
                 "kind": entry.kind,
                 "name": entry.name,

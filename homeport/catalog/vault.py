@@ -19,11 +19,19 @@ from homeport.catalog.reports import ReportRepository
 from homeport.catalog.sites import HostRepository, SiteRepository
 from homeport.catalog.tables import vault
 from homeport.catalog.transaction import Transaction
-from homeport.model.codec import to_plain
+from homeport.model.codec import from_plain, to_plain
 from homeport.model.host import HostInventory
 from homeport.model.ids import HostName, ItemId, JobId, OperationId, SiteName, VaultId
 from homeport.model.item import ReplicatedItem
-from homeport.model.messages import Assignment, ItemReport, OperationOrder, Progress, StoreAddress
+from homeport.model.messages import (
+    Assignment,
+    ItemReport,
+    LedgerEntry,
+    OperationOrder,
+    OperationReport,
+    Progress,
+    StoreAddress,
+)
 from homeport.model.operations import OPERATIONS
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.protection import Event, State
@@ -80,6 +88,14 @@ class AgentRepository:
         """The host's views of its items, replacing earlier ones; ledgers are added to."""
         for report in reports:
             self._books.report_rows.put(host, report)
+
+    def put_ledger(self, host: HostName, operation: OperationReport) -> None:
+        """Enter what a release has taken away: the item's reports have ended with it."""
+        entries = (operation.result or {}).get("entries")
+        item = self._books.operation_rows.item_of(operation.id) if entries else None
+        if item is not None:
+            known = from_plain(tuple[LedgerEntry, ...], entries)
+            self._books.report_rows.enter(item, host, known)
 
     def assignments(self, host: HostName) -> tuple[Assignment, ...]:
         """Everything that should be so on the host."""

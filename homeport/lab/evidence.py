@@ -31,7 +31,7 @@ def shape_of(domain: libvirt.virDomain) -> dict[str, object]:
         "vcpus": root.findtext("vcpu"),
         "macs": [mac.get("address") for mac in root.iterfind("devices/interface/mac")],
         "disks": disks,
-        "note": root.find("metadata") is not None,
+        "notes": len(root.findall("metadata/*")),
     }
 
 

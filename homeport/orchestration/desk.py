@@ -129,6 +129,8 @@ class AgentDesk:
                 for operation in report.operations
                 if rows.operation_rows.record(report.host, operation)
             )
+            for operation in report.operations:
+                rows.agent_rows.put_ledger(report.host, operation)
             cancelled = rows.operation_rows.to_stop(report.host, named)
             rows.operation_rows.tell(cancelled)
         going_on = tuple(operation for operation in cancelled if operation not in recorded)

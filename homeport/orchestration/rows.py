@@ -139,6 +139,9 @@ class AgentRows(Protocol):
     def put_reports(self, host: HostName, reports: tuple[ItemReport, ...]) -> None:
         """The host's views of its items, replacing earlier ones; ledgers are added to."""
 
+    def put_ledger(self, host: HostName, operation: OperationReport) -> None:
+        """Enter what a release has taken away: the item's reports have ended with it."""
+
     def assignments(self, host: HostName) -> tuple[Assignment, ...]:
         """Everything that should be so on the host."""
 
