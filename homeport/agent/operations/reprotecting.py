@@ -26,9 +26,10 @@ from homeport.agent.operations.protecting import (
 from homeport.agent.rotation import recover_rotation, rotate
 from homeport.agent.source import describe_here
 from homeport.agent.work import Work
+from homeport.dataplane.landing import sweep_all
 from homeport.dataplane.points import backing_of, disk_size, stamp
 from homeport.dataplane.qcow2 import read_map
-from homeport.errors import HomeportError, RefusedError
+from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.host import HostInventory
 from homeport.model.item import DiskState, Role
 from homeport.model.ledger import DiskChain, ItemLedger, Layer, PastPoint
@@ -104,6 +105,7 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
         recover_rotation(held, means)
         finish_commit(held, means)
         if held.ledger.role is not Role.TARGET:
+            _leave_store(work)
             _step_back(held)
             held.save(role=Role.TARGET)
         unsent = set_aside(held, means, order.common)
@@ -151,6 +153,23 @@ def reverse(bench: Bench, order: Reverse) -> At:
         anew = all(way == Way.FULL.value for way in ways.values())
         position = rotate(held, means, ways=ways, previous=None if anew else order.common)
         return At(position=position)
+
+
+def _leave_store(work: Work) -> None:
+    """
+    Empty this side's part of its own store: what it holds was landed, or is set aside here.
+
+    A store that does not answer keeps it, and the ledger goes on saying so.
+    """
+    held = work.held
+    if held.ledger.cache is None or held.ledger.role is Role.RUNNING:
+        return
+    try:
+        sweep_all(work.items)
+    except TransientError:
+        return
+    prefix = store_prefix(held.ledger.cache, held.ledger)
+    held.save(made=held.gone("objects", prefix, work.means.clock.now()))
 
 
 def _switch_off(work: Work, order: PrepareReplica) -> tuple[str, ...]:
