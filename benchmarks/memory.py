@@ -1,0 +1,80 @@
+"""
+Peak memory by the disk's size: the same data in a small and in a large, sparse disk.
+
+Each size runs in a process of its own, which tells the most it held in each phase.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.ground import Ground, Scale, forget_peak, peak_memory, scattered
+from benchmarks.record import Row
+from benchmarks.resync import reprotect
+from benchmarks.sites import two_sites
+from homeport.model.planning import Way
+from homeport.units import GiB, KiB, MiB, show_size
+
+LIMIT = "the same work on the small disk: the large one must not need more"
+_USED = 256 * MiB
+
+
+def run(ground: Ground) -> Iterator[Row]:
+    """A row for each phase: the peak at either size."""
+    small, large = (_in_own_process(ground, size) for size in (GiB, ground.scale.large))
+    for phase in small:
+        yield Row(
+            bench="memory",
+            case=phase,
+            note=f"{show_size(small[phase])} at {show_size(GiB)}, "
+            f"{show_size(large[phase])} at {show_size(ground.scale.large)}",
+            facts={"small": small[phase], "large": large[phase]},
+        )
+
+
+def _in_own_process(ground: Ground, size: int) -> dict[str, int]:
+    folder = ground.room(f"memory-{size}")
+    argv = [sys.executable, "-m", "benchmarks.memory", str(folder), str(size)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def measure(folder: Path, size: int) -> dict[str, int]:
+    """Peaks by phase; both sites live in this one process, so each is the sum of two agents."""
+    scale = Scale(name="memory", disk=size, used=_USED, changed=16 * MiB, runs=1, large=size)
+    ground = Ground(folder=folder, scale=scale)
+    sites = two_sites(ground, "sites")
+    peaks = {"before": peak_memory()}
+    blocks = list(scattered(scale.changed, within=_USED, block=4 * KiB))
+
+    def watch(phase: str, work: Callable[[], object]) -> None:
+        forget_peak()
+        work()
+        peaks[phase] = peak_memory()
+
+    def cycle() -> None:
+        sites.rotate()
+        sites.running.one_pass()
+        sites.standby.one_pass()
+        sites.running.one_pass()
+
+    watch("seed", sites.seed)
+    sites.guest(blocks)
+    watch("cycle", cycle)
+    sites.fail_over_now()
+    sites.guest(blocks)
+    watch("exact", lambda: reprotect(sites, Way.EXACT))
+    sites.running.one_pass()
+    sites.fail_over_now()
+    sites.guest(blocks)
+    watch("differential", lambda: reprotect(sites, Way.DIFFERENTIAL))
+    return peaks
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
