@@ -15,6 +15,7 @@ from homeport.interfaces.cli import (
     local,
     policies,
     reprotects,
+    rescues,
     sites,
     vms,
 )
@@ -52,7 +53,7 @@ def root(
     del version
 
 
-for group in (items, failovers, reprotects):
+for group in (items, failovers, reprotects, rescues):
     group.register(app)
 for name, group_app in (
     ("jobs", jobs.app),

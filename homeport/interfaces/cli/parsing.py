@@ -71,6 +71,14 @@ def point(text: str) -> str:
         ) from error
 
 
+def position(text: str) -> Position:
+    """A point by its position: `3-17`."""
+    try:
+        return Position.parse(text)
+    except HomeportError as error:
+        raise typer.BadParameter(f"{text!r} is not a point's position, as 3-17 is.") from error
+
+
 def disk(text: str) -> DiskRequest:
     """A disk typed as `NAME=SIZE[,format=qcow2][,image=PATH]`."""
     first, *more = text.split(",")
