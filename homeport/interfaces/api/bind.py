@@ -7,22 +7,15 @@ links may reach it.
 
 from __future__ import annotations
 
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Network,
-    ip_address,
-    summarize_address_range,
-)
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from homeport.errors import RefusedError
 
-LAB_LINKS = "169.254.213.0 to 169.254.249.255"
-"""The ranges that labs take; link-local, so no router carries them anywhere."""
+LAB_LINKS = "169.254.213.0/24"
 ALLOWED: tuple[IPv4Network | IPv6Network, ...] = (
     IPv4Network("127.0.0.0/8"),
     IPv6Network("::1/128"),
-    *summarize_address_range(IPv4Address("169.254.213.0"), IPv4Address("169.254.249.255")),
+    IPv4Network(LAB_LINKS),
 )
 
 
