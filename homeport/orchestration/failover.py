@@ -60,7 +60,7 @@ TASKS = (
 )
 CHECK, SHUT_DOWN, SYNCHRONIZE, FENCE, START, RECEIPT = range(6)
 
-FENCE_PATIENCE = 8.0
+FENCE_PATIENCE = 3.0
 """Seconds for a source that may be dead: one poll and a bit; an outage must not wait longer."""
 LISTED_PATIENCE = 10.0
 """Seconds for the target's report to name the point it has just booted."""
