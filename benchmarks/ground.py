@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.providers.disks.nbd import NbdDisk
 from homeport.units import GiB, KiB, MiB
 
 BLOCK = 64 * KiB  # what the common job's guest writes
@@ -131,24 +131,12 @@ def scattered(
     return ((number * block, block) for number in chosen)
 
 
-def guest_writes(image: Path, image_format: str, blocks: Sequence[tuple[int, int]]) -> None:
+def guest_writes(image: Path, blocks: Iterable[tuple[int, int]]) -> None:
     """Write fresh random bytes to each block through QEMU, in the order given, and flush."""
-    folder = Path(tempfile.mkdtemp(prefix="homeport-bench-", dir="/dev/shm"))
-    lines = []
-    for number, (offset, length) in enumerate(blocks):
-        piece = folder / str(number)
-        piece.write_bytes(os.urandom(length))
-        lines.append(f"aio_write -q -s {piece} {offset} {length}\n")
-    done = subprocess.run(
-        ["qemu-io", "-f", image_format, str(image)],
-        input="".join([*lines, "aio_flush\n", "flush\n"]),
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    tool("rm", "-r", folder)
-    if "rror" in done.stdout + done.stderr:
-        raise RuntimeError(f"qemu-io could not write: {done.stdout} {done.stderr}")
+    with NbdDisk(image, image_format="qcow2", writable=True) as guest:
+        for offset, length in blocks:
+            guest.write(offset, os.urandom(length))
+        guest.flush()
 
 
 def peak_memory() -> int:

@@ -122,7 +122,7 @@ class Sites(World):
     def guest(self, blocks: Sequence[tuple[int, int]]) -> None:
         """The guest writes fresh random bytes to the blocks and syncs."""
         top = self.running.compute.sources("web").live[DEV]
-        guest_writes(Path(top), "qcow2", blocks)
+        guest_writes(Path(top), blocks)
 
     def seed(self) -> None:
         """Protect the machine and land the first copy, both sides at work at once."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,7 +30,7 @@ from homeport.dataplane.layout import ItemStore, RepeatedPositionError
 from homeport.dataplane.objects import ObjectExistsError
 from homeport.dataplane.pipeline import Control, Meter
 from homeport.dataplane.qcow2 import SUBCLUSTER, LayerReader
-from homeport.model.extent import Extent, ExtentSet
+from homeport.model.extent import ExtentSet
 from homeport.model.ids import Digest, DiskName
 from homeport.model.manifest import (
     DiskImage,
@@ -46,7 +47,14 @@ from homeport.units import MiB
 Read: TypeAlias = Callable[[int, int], bytes]
 """Guest bytes by offset and length, as of `ChainReader.read`; zero where nothing was written."""
 
+Pieces: TypeAlias = Iterable[tuple[int, bytes]]
+"""Guest offset and bytes, ascending and disjoint; whole blocks, up to 1 MiB each."""
+
+Scan: TypeAlias = Callable[[ExtentSet], Pieces]
+"""All data of the extents, as of `ChainReader.scan`: it reads ahead, which `Read` cannot."""
+
 _PIECE = MiB  # read at a time: what a frame of a delta takes
+_TOLD = MiB  # bytes between two reports of progress: a report an item costs more than the item
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +91,7 @@ def ship_layer(
     with LayerReader(layer) as reader:
         data = _whole_blocks(reader.map.data, size)
         zero = _whole_blocks(reader.map.zero, size) - data
-        source = _Source(_padded(reader), data, zero)
+        source = _Source(partial(_scanned, reader, size), data, zero)
         return _ship(
             items,
             source,
@@ -117,7 +125,7 @@ def ship_difference(
     """
     wanted = _whole_blocks(extents, size)
     holes = wanted - _whole_blocks(allocated, size) if allocated is not None else ExtentSet.empty()
-    source = _Source(read, wanted - holes, holes)
+    source = _Source(partial(_pieces, read), wanted - holes, holes)
     return _ship(
         items,
         source,
@@ -151,17 +159,32 @@ def data_items(
     """
     The items of a delta, ascending, read as they are taken.
 
-    `data` and `zero` are disjoint; `done` is told the bytes of each item. Stops where the control
-    says so, paced before each read.
+    `data` and `zero` are disjoint; otherwise as `items_of_pieces`.
     """
-    for extent, is_zero in _merged(data, zero):
+    return items_of_pieces(_pieces(read, data), zero, control, done=done)
+
+
+def items_of_pieces(
+    pieces: Pieces, zero: ExtentSet, control: Control, *, done: Callable[[int], None]
+) -> Iterator[Item]:
+    """
+    The items of a delta, ascending, `pieces` being taken one by one.
+
+    `zero` has no byte of a piece. `done` is told of bytes after every MiB or so, and of the last
+    ones. Stops where the control says so; paced before each piece is handed on.
+    """
+    untold = 0
+    for item in _merged(pieces, zero):
         control.check()
-        if is_zero:
-            yield ZeroItem(extent.start, extent.length)
-        else:
-            control.pace(extent.length)
-            yield DataItem(extent.start, read(extent.start, extent.length))
-        done(extent.length)
+        if isinstance(item, DataItem):
+            control.pace(item.length)
+        yield item
+        untold += item.length
+        if untold >= _TOLD:
+            done(untold)
+            untold = 0
+    if untold:
+        done(untold)
 
 
 def put_encoded(
@@ -195,7 +218,7 @@ def put_encoded(
 class _Source:
     """Where a delta's bytes come from; `data` and `zero` are disjoint and in whole blocks."""
 
-    read: Read
+    scan: Scan
     data: ExtentSet
     zero: ExtentSet
 
@@ -216,9 +239,8 @@ def _ship(
 
     def encode() -> DeltaEncoding:
         meter = Meter(control, total=total)
-        return encode_delta(
-            header, data_items(source.read, source.data, source.zero, control, done=meter.add)
-        )
+        pieces = source.scan(source.data)
+        return encode_delta(header, items_of_pieces(pieces, source.zero, control, done=meter.add))
 
     key = items.delta_key(position, disk)
     result = put_encoded(items, key, encode, replace=replace)
@@ -305,30 +327,31 @@ class _Repeatable:
         return self._result
 
 
-def _padded(reader: LayerReader) -> Read:
-    """The layer's reader, for a disk that was made longer: behind the layer's end it is zero."""
+def _pieces(read: Read, data: ExtentSet) -> Pieces:
+    """What `read` gives for the extents, cut where frames of a delta are likely to be."""
+    return ((extent.start, read(extent.start, extent.length)) for extent in data.split(_PIECE))
 
-    def read(offset: int, length: int) -> bytes:
-        inside = min(length, reader.map.header.size - offset)
-        return reader.read(offset, inside).ljust(length, b"\0")
 
-    return read
+def _scanned(reader: LayerReader, size: int, data: ExtentSet) -> Pieces:
+    """A layer's data; where the disk was made longer since, zeroes fill its last block."""
+    for offset, body in reader.scan(data):
+        short = -len(body) % SUBCLUSTER
+        yield offset, body + bytes(min(short, size - offset - len(body)))
 
 
 def _whole_blocks(extents: ExtentSet, size: int) -> ExtentSet:
     return extents.aligned(SUBCLUSTER).clipped(size)
 
 
-def _merged(data: ExtentSet, zero: ExtentSet) -> Iterator[tuple[Extent, bool]]:
-    """Both sets in one ascending run, data in pieces that are read at once."""
-    pieces: Iterable[Extent] = data.split(_PIECE)
+def _merged(pieces: Pieces, zero: ExtentSet) -> Iterator[Item]:
+    """Pieces and zero extents in one ascending run."""
     waiting = iter(zero)
     gap = next(waiting, None)
-    for piece in pieces:
-        while gap is not None and gap.start < piece.start:
-            yield gap, True
+    for offset, body in pieces:
+        while gap is not None and gap.start < offset:
+            yield ZeroItem(gap.start, gap.length)
             gap = next(waiting, None)
-        yield piece, False
+        yield DataItem(offset, body)
     while gap is not None:
-        yield gap, True
+        yield ZeroItem(gap.start, gap.length)
         gap = next(waiting, None)
