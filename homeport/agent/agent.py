@@ -165,7 +165,9 @@ class Agent:
         if assignment.role is Role.FENCED and owns and assignment.epoch > ledger.epoch:
             with self.shelf.claim(item, Control()) as work:
                 fence_item(work, assignment.epoch, lock=ledger.lock)
-        if assignment.role is ledger.role and assignment.epoch >= ledger.epoch:
+        # A fenced or booted side keeps the store of the direction that ended: it empties it later.
+        replicates = ledger.role in {Role.SOURCE, Role.TARGET}
+        if replicates and assignment.role is ledger.role and assignment.epoch >= ledger.epoch:
             self._refresh(item, assignment)
         if item in self._wanted_loops() and item not in self._loops:
             self._loops[item] = ItemLoop(self.shelf, item)

@@ -97,6 +97,11 @@ class Stage:
             environment={"HOMEPORT_SERVER__LEASE": str(LEASE)},
         )
 
+    def restart_server(self) -> None:
+        """Kill the server and start it again, as after a crash."""
+        self.server.kill()
+        self.server.start()
+
     def _add_site(self, client: Client, site: str) -> None:
         self.store(site).parent.mkdir(parents=True, exist_ok=True)
         made = client.add_site(site, CacheRequest(url=self.store(site).as_uri()))
