@@ -11,11 +11,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from homeport.errors import RefusedError
 
-LAB_LINKS = "169.254.213.0/24"
+LAB_LINKS = "169.254.213.0 to 169.254.249.255"
+"""The ranges that labs take, one each; link-local, so no router carries them anywhere."""
 ALLOWED: tuple[IPv4Network | IPv6Network, ...] = (
     IPv4Network("127.0.0.0/8"),
     IPv6Network("::1/128"),
-    IPv4Network(LAB_LINKS),
+    *(IPv4Network(f"169.254.{third}.0/24") for third in range(213, 250)),
 )
 
 

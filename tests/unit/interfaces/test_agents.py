@@ -325,6 +325,7 @@ def test_a_ring_for_others_wakes_nobody() -> None:
         ("localhost", "127.0.0.1"),
         ("::1", "::1"),
         ("169.254.213.1", "169.254.213.1"),
+        ("169.254.249.1", "169.254.249.1"),
     ],
 )
 def test_only_this_machine_and_the_lab_can_reach_the_server(host: str, bound: str) -> None:
@@ -337,7 +338,7 @@ def test_only_this_machine_and_the_lab_can_reach_the_server(host: str, bound: st
         "0.0.0.0",
         "::",
         "10.0.0.1",
-        "169.254.214.1",
+        "169.254.250.1",
         "169.254.212.255",
         "example.org",
         "",
