@@ -348,9 +348,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _facts(key: str, path: Path) -> ObjectFacts | None:
-    """The facts of a file, None for anything else."""
+    """The facts of a file, None for anything else and for one deleted since it was listed."""
     if path.is_dir():
         return None
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
     moment = datetime.fromtimestamp(stat.st_mtime, tz=UTC)
     return ObjectFacts(key=key, size=stat.st_size, modified_at=moment)
