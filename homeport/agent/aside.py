@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
-from homeport.dataplane.points import sync_path
+from homeport.dataplane.points import rename_base, sync_path
 from homeport.dataplane.qcow2 import read_map
-from homeport.model.ledger import DiskChain, Unsent
+from homeport.errors import RefusedError
+from homeport.model.compaction import carried
+from homeport.model.ledger import DiskChain, Layer, Unsent
 from homeport.model.messages import UnsentReport
 from homeport.model.position import Position
 
@@ -67,10 +70,87 @@ def expire_unsent(held: HeldItem, means: Means, *, everything: bool = False) -> 
         stays = tuple(unsent for unsent in chain.set_aside if unsent not in over)
         chains.append(replace(chain, set_aside=stays))
     held.save_chains(chains)
-    for unsent in gone:
-        for name in (unsent.path, *reversed(unsent.below)):
-            held.path(name).unlink(missing_ok=True)
+    held.drop(name for unsent in gone for name in unsent.names)
     return len(gone)
+
+
+def forget_beyond(held: HeldItem, **changes: Any) -> None:
+    """
+    Give up the points newer than the one booted, with other changes of the ledger in one.
+
+    What is set aside on one of them keeps the layers it needs.
+    """
+    gone = {chain.name: chain.beyond for chain in held.ledger.disks}
+    booted = held.ledger.booted
+    chains = [
+        replace(chain, beyond=(), set_aside=carried(chain, chain.beyond, booted))
+        for chain in held.ledger.disks
+    ]
+    held.save_chains(chains, **changes)
+    held.drop(layer.path for layers in gone.values() for layer in layers)
+
+
+def set_whole_aside(held: HeldItem, means: Means, chain: DiskChain) -> tuple[str, ...]:
+    """
+    Keep a disk that a full copy replaces, under another name; what was done, in words.
+
+    It is an image set aside like others, with all its layers. Repeated, it goes on where it was.
+    """
+    old = held.path(chain.base)
+    new = old.with_name(f"{chain.name}-replaced-e{held.ledger.epoch:06d}{chain.disk.suffix}")
+    if old.is_block_device():
+        raise DeviceKeptError(chain.name, str(old))
+    if not (old.exists() or new.exists()):
+        return ()
+    above = held.standing_on(chain, old, new)
+    rename_base(old, new, above=above, base_format=chain.disk.format.value)
+    base = held.name_of(new)
+    names = (base, *(layer.path for layer in chain.layers))
+    whole = Unsent(
+        path=names[-1],
+        position=chain.stands_at,
+        size=sum(held.path(name).stat().st_blocks * 512 for name in names),
+        set_aside_at=means.clock.now(),
+        below=names[1:-1],
+        base=base,
+    )
+    earlier = carried(chain, chain.layers, None, base=base)
+    held.save_chains(
+        [replace(chain, layers=(), base_at=None, whole=False, set_aside=(*earlier, whole))]
+    )
+    return (f"kept as {new.name} until it expires: {old.name}",)
+
+
+def give_back_whole(held: HeldItem) -> None:
+    """Undo `set_whole_aside` where the full copy has not become whole."""
+    for chain in held.ledger.disks:
+        kept = chain.set_aside[-1] if chain.set_aside else None
+        if chain.whole or kept is None or not kept.base:
+            continue
+        layers = tuple(
+            Layer(path=name, position=Position(1, number))
+            for number, name in enumerate(name for name in kept.names if name != kept.base)
+        )
+        back = replace(
+            chain, base=kept.base, layers=layers, whole=True, set_aside=chain.set_aside[:-1]
+        )
+        held.save_chains([back])
+        held.drop([chain.base])
+
+
+class DeviceKeptError(RefusedError):
+    """A full copy over a block device that holds the old disk."""
+
+    code = "DeviceKept"
+
+    def __init__(self, disk: str, path: str) -> None:
+        super().__init__(
+            f"A full copy of disk {disk} would be written over {path}.",
+            cause="The old disk is kept until its successor is listed, and a block device cannot "
+            "be renamed.",
+            remedy="Use a differential resync (homeport reprotect --way differential), or move "
+            "the device away.",
+        )
 
 
 def _set_aside_disk(held: HeldItem, means: Means, chain: DiskChain, keep: Position | None) -> None:
@@ -80,13 +160,13 @@ def _set_aside_disk(held: HeldItem, means: Means, chain: DiskChain, keep: Positi
         return
     stays = tuple(layer for layer in chain.layers if layer not in above)
     written = [name for name in names if _size(held, name)]
+    stands_on = stays[-1].position if stays else chain.base_at
+    earlier = carried(chain, above, stands_on)
     if not written:
-        held.save_chains([replace(chain, layers=stays, active=None)])
-        for name in names:
-            held.path(name).unlink(missing_ok=True)
+        held.save_chains([replace(chain, layers=stays, active=None, set_aside=earlier)])
+        held.drop(names)
         return
     *below, top = names[: names.index(written[-1]) + 1]
-    stands_on = stays[-1].position if stays else chain.base_at
     final = _unsent_name(held, chain, stands_on, top)
     if not held.path(final).exists():
         os.link(held.path(top), held.path(final))
@@ -98,10 +178,9 @@ def _set_aside_disk(held: HeldItem, means: Means, chain: DiskChain, keep: Positi
         set_aside_at=means.clock.now(),
         below=tuple(below),
     )
-    new = replace(chain, layers=stays, active=None, set_aside=(*chain.set_aside, unsent))
+    new = replace(chain, layers=stays, active=None, set_aside=(*earlier, unsent))
     held.save_chains([new])
-    for name in names[len(below) :]:
-        held.path(name).unlink(missing_ok=True)
+    held.drop(names)
 
 
 def _unsent_name(held: HeldItem, chain: DiskChain, at: Position | None, top: str) -> str:

@@ -65,9 +65,14 @@ def place(
     name: str,
     networks: Mapping[str, str | None],
     note: Note,
+    variables: str,
     uuid: str | None = None,
 ) -> Placement:
-    """How the definition is fitted to this host, its disks on the files of `tops` by disk."""
+    """
+    How the definition is fitted to this host, its disks on the files of `tops` by disk.
+
+    `variables` is where a machine with UEFI firmware keeps its variables.
+    """
     firmware = definition.firmware is Firmware.UEFI
     return Placement(
         name=name,
@@ -79,7 +84,7 @@ def place(
             for chain in held.ledger.disks
         },
         networks=dict(networks),
-        nvram_path=str(held.folder / f"{name}.nvram.fd") if firmware else None,
+        nvram_path=variables if firmware else None,
         note=note,
     )
 

@@ -2,24 +2,25 @@
 Making chains shorter: layers nobody needs any more go into the file below, or into the one above.
 
 At a source this is the commit of what has landed, live while the machine runs; at a target it is
-what retention leaves to do. The intent of a commit is in the ledger while the lower file equals no
-point; it is finished before that file is used for anything else.
+what retention leaves to do. The intent is in the ledger before a file changes, and is finished
+before the files are used for anything else: until then the lower one may equal no point.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
+from homeport.agent.rotation import RUNNING
+from homeport.agent.stamps import altered, restamped
 from homeport.dataplane.points import (
     backing_of,
     commit_down,
+    disk_size,
     merge_layers,
     punch,
-    stamp,
     stand_on,
     sync_path,
 )
@@ -27,16 +28,13 @@ from homeport.dataplane.qcow2 import read_map
 from homeport.model.compaction import Pair, joined_down, joined_up, needed_positions, next_pair
 from homeport.model.item import Role
 from homeport.model.ledger import CommitIntent, DiskChain
-from homeport.model.machine import DiskFormat, PowerState
+from homeport.model.machine import DiskFormat
 from homeport.model.position import Position
 
 
 def always() -> bool:
     """Go on to the end."""
     return True
-
-
-RUNNING = frozenset({PowerState.RUNNING, PowerState.PAUSED})
 
 
 def compact(held: HeldItem, means: Means, *, go_on: Callable[[], bool]) -> int:
@@ -73,6 +71,9 @@ def finish_commit(held: HeldItem, means: Means, *, go_on: Callable[[], bool] = a
         held.save(committing=None)
         return True
     pair = Pair(lower=intent.into, upper=upper, lower_at=None)
+    if intent.up:
+        _goes_up(held, chain, pair)
+        return True
     return _goes_down(held, means, chain, pair, go_on)
 
 
@@ -89,22 +90,26 @@ def _join(
     if held.ledger.role is Role.TARGET and pair.lower != chain.base:
         _goes_up(held, chain, pair)
         return True
+    if _is_live(held, means, chain) and not _fits_live(held, chain, pair):
+        return False
     return _goes_down(held, means, chain, pair, go_on)
 
 
 def _goes_up(held: HeldItem, chain: DiskChain, pair: Pair) -> None:
     """The upper file takes in the lower one: its name stays, so all above it stays right."""
-    names = [chain.base, *(layer.path for layer in chain.layers)]
-    below = names[names.index(pair.lower) - 1]
+    touched = altered(held, chain)
+    intent = CommitIntent(disk=chain.name, layer=pair.upper.path, into=pair.lower, up=True)
+    held.save(committing=intent)
+    below = chain.names[chain.names.index(pair.lower) - 1]
     merged = merge_layers(
         held.path(pair.lower),
         held.path(pair.upper.path),
         below=held.path(below),
         below_format=held.format_of(chain, below),
     )
-    new = joined_up(chain, pair, changed=merged.total)
-    held.save_chains([_stamped(held, new, pair.upper.path)])
-    held.path(pair.lower).unlink(missing_ok=True)
+    new = restamped(held, joined_up(chain, pair, changed=merged.total), but=touched)
+    held.save_chains([new], committing=None)
+    held.drop([pair.lower])
 
 
 def _goes_down(
@@ -112,18 +117,43 @@ def _goes_down(
 ) -> bool:
     """The lower file takes in the upper one, live when the machine runs on the chain."""
     intent = CommitIntent(disk=chain.name, layer=pair.upper.path, into=pair.lower)
+    touched = altered(held, chain)
+    if held.ledger.committing == intent:  # resumed: what we had begun to write is ours
+        touched -= {pair.lower}
     held.save(committing=intent)
     layer, into = held.path(pair.upper.path), held.path(pair.lower)
-    above = _standing_on(held, chain, layer)
-    if chain.active and means.compute.state(held.ledger.machine) in RUNNING:
+    if _is_live(held, means, chain):
         if not _live(held, means, chain, intent, go_on):
             return False
     else:
         into_format = held.format_of(chain, pair.lower)
+        above = held.standing_on(chain, layer)
         commit_down(layer, into=into, into_format=into_format, above=above)
-    new = joined_down(chain, pair)
-    held.save_chains([_stamped(held, new, pair.lower)], committing=None)
-    layer.unlink(missing_ok=True)
+    new = restamped(held, joined_down(chain, pair), but=touched)
+    held.save_chains([new], committing=None)
+    held.drop([pair.upper.path])
+    return True
+
+
+def _is_live(held: HeldItem, means: Means, chain: DiskChain) -> bool:
+    return chain.active is not None and means.compute.state(held.ledger.machine) in RUNNING
+
+
+def _fits_live(held: HeldItem, chain: DiskChain, pair: Pair) -> bool:
+    """
+    Whether a live commit leaves the lower file as long as the upper one.
+
+    A longer one must be cut first: its end would come back when the disk is made longer again.
+    Nobody can see that end, so a raw file is cut here; a qcow2 that QEMU has open cannot be.
+    """
+    into, into_format = held.path(pair.lower), held.format_of(chain, pair.lower)
+    size = disk_size(held.path(pair.upper.path), DiskFormat.QCOW2.value)
+    if disk_size(into, into_format) <= size or into.is_block_device():
+        return True
+    if into_format == DiskFormat.QCOW2.value:
+        return False
+    os.truncate(into, size)
+    sync_path(into)
     return True
 
 
@@ -136,8 +166,7 @@ def _live(
 ) -> bool:
     """Commit under the running machine; synced, thin again, and every other image re-pointed."""
     layer, into = held.path(intent.layer), held.path(intent.into)
-    names = [*(item.path for item in chain.layers), chain.active or ""]
-    upper = held.path(names[names.index(intent.layer) + 1])
+    upper = held.path(chain.names[chain.names.index(intent.layer) + 1])
     if backing_of(upper) != into and not means.compute.commit(
         held.ledger.machine,
         chain.disk.target,
@@ -151,30 +180,7 @@ def _live(
     if into == held.path(chain.base) and chain.disk.format is DiskFormat.RAW:
         punch(into, read_map(layer).zero)
         sync_path(into)
-    for image in _standing_on(held, chain, layer):
+    for image in held.standing_on(chain, layer):
         if image != upper:
             stand_on(image, below=into, below_format=held.format_of(chain, intent.into))
     return True
-
-
-def _standing_on(held: HeldItem, chain: DiskChain, file: Path) -> list[Path]:
-    """All images of the disk that name `file` below themselves."""
-    names = [layer.path for layer in (*chain.layers, *chain.beyond)]
-    names += [chain.active] if chain.active else []
-    for unsent in chain.set_aside:
-        names += [unsent.path, *unsent.below]
-    if held.ledger.test and chain.name in held.ledger.test.overlays:
-        names.append(held.ledger.test.overlays[chain.name])
-    paths = [held.path(name) for name in names]
-    return [path for path in paths if path.exists() and backing_of(path) == file]
-
-
-def _stamped(held: HeldItem, chain: DiskChain, name: str) -> DiskChain:
-    """The chain with the stamp of a file we have just written to."""
-    seen = stamp(held.path(name))
-    if name == chain.base:
-        return replace(chain, base_stamp=seen)
-    layers = tuple(
-        replace(item, stamp=seen) if item.path == name else item for item in chain.layers
-    )
-    return replace(chain, layers=layers)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.agent.ledgers import Ledgers, save_ledger, write_durably
-from homeport.dataplane.points import stamp
+from homeport.dataplane.points import backing_of, stamp
 from homeport.errors import RefusedError
 from homeport.model.changemap import decode_map, encode_map
 from homeport.model.extent import ExtentSet
@@ -127,15 +127,7 @@ class HeldItem:
     def with_past(self, point: PastPoint) -> tuple[PastPoint, ...]:
         """The past with one more point, the oldest forgotten beyond PAST_KEPT."""
         kept = [past for past in self.ledger.past if past.position != point.position]
-        for gone in kept[: max(0, len(kept) + 1 - PAST_KEPT)]:
-            for disk in gone.states:
-                self._map_path(disk, gone.position).unlink(missing_ok=True)
         return (*kept[max(0, len(kept) + 1 - PAST_KEPT) :], point)
-
-    def forget_maps(self) -> None:
-        """Remove all kept maps: another history begins."""
-        for path in (self.folder / "maps").glob("*"):
-            path.unlink(missing_ok=True)
 
     # -- what was made --
 
@@ -154,28 +146,48 @@ class HeldItem:
             for entry in self.ledger.made
         )
 
+    def images_of(self, chain: DiskChain) -> set[Path]:
+        """Every image file of a disk that the ledger speaks of."""
+        names = set(chain.all_names)
+        for other in (self.ledger.test, self.ledger.rotating):
+            if other is not None and chain.name in other.overlays:
+                names.add(other.overlays[chain.name])
+        return {self.path(name) for name in names}
+
     def files(self) -> set[Path]:
         """Every image file the ledger speaks of."""
-        found: set[Path] = set()
-        for chain in self.ledger.disks:
-            names = [chain.base, *(layer.path for layer in (*chain.layers, *chain.beyond))]
-            names += [chain.active] if chain.active else []
-            for unsent in chain.set_aside:
-                names += [unsent.path, *unsent.below]
-            if self.ledger.test:
-                names += self.ledger.test.overlays.values()
-            if self.ledger.rotating:
-                names += self.ledger.rotating.overlays.values()
-            found.update(self.path(name) for name in names)
-        return found
+        return {path for chain in self.ledger.disks for path in self.images_of(chain)}
+
+    def standing_on(self, chain: DiskChain, *below: Path) -> list[Path]:
+        """The images of a disk that name one of these files below themselves."""
+        bases = {chain.base, *(unsent.base for unsent in chain.set_aside)}
+        here = sorted(self.images_of(chain) - {self.path(name) for name in bases})
+        return [path for path in here if path.exists() and backing_of(path) in below]
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files the saved ledger no longer speaks of; those it still does stay."""
+        spoken = self.files()
+        for path in {self.path(name) for name in names} - spoken:
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove manifests of points that are not listed, and maps of what is past remembering."""
+        points = {point.position.key for point in self.ledger.points}
+        maps = {past.position.key for past in self.ledger.past}
+        for path in (self.folder / "points").glob("*"):
+            if path.name not in points:
+                path.unlink(missing_ok=True)
+        for path in (self.folder / "maps").glob("*"):
+            if path.name.partition(".")[0] not in maps:
+                path.unlink(missing_ok=True)
 
     def sweep_files(self) -> list[Path]:
-        """Remove image files in the folder that no ledger speaks of: what a crash left behind."""
+        """Remove files in the folder that no ledger speaks of: what a crash left behind."""
         spoken = self.files()
-        gone = []
-        for disk in self.ledger.disks:
-            for path in sorted((self.folder / disk.name).glob("*")):
-                if path not in spoken:
-                    path.unlink(missing_ok=True)
-                    gone.append(path)
+        found = [path for disk in self.ledger.disks for path in (self.folder / disk.name).glob("*")]
+        gone = sorted(path for path in found if path not in spoken)
+        gone += sorted(self.folder.glob("*.partial"))
+        for path in gone:
+            path.unlink(missing_ok=True)
+        self.tidy()
         return gone

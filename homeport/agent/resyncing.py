@@ -14,7 +14,7 @@ from functools import partial
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import DiskReader
-from homeport.agent.seeds import ship_whole
+from homeport.agent.seeds import record_of, ship_whole
 from homeport.agent.work import Work
 from homeport.clock import Clock
 from homeport.dataplane.qcow2 import read_map
@@ -53,6 +53,8 @@ def ship_resync(
     files = work.held.chain_files(chain, captured.position)
     with closing(work.means.open_reader(files, chain.disk.format.value)) as reader:
         if way is Way.FULL:
+            if again:
+                record_of(work.held, chain, captured.position, "shipped").forget()
             return ship_whole(work, chain, captured.position, reader)
         differential = way is Way.DIFFERENTIAL
         if differential:
@@ -88,19 +90,20 @@ def exact_difference(held: HeldItem, chain: DiskChain, captured: Captured) -> Ex
     if common is None:
         raise MapsLostError(chain.name, captured.position)
     own_line = booted is None or common.epoch == held.ledger.epoch
-    since = common if own_line else booted
+    since = common if own_line or booted is None else booted
+    if since not in (chain.base_at, *(layer.position for layer in chain.layers)):
+        raise MapsLostError(chain.name, since)  # it went into a layer together with others
     maps = [
         read_map(held.path(layer.path)).changed
         for layer in chain.layers
-        if since is not None and since < layer.position <= captured.position
+        if since < layer.position <= captured.position
     ]
-    if not own_line and booted is not None:
-        low, high = sorted((common, booted))
-        maps += [
-            _known_map(held, chain, past.position)
-            for past in held.ledger.past
-            if low < past.position <= high
-        ]
+    if since != common:
+        low, high = sorted((common, since))
+        known = [past.position for past in held.ledger.past if low <= past.position <= high]
+        if not {low, high} <= set(known):
+            raise MapsLostError(chain.name, low)  # forgotten, and with it maps in between
+        maps += [_known_map(held, chain, position) for position in known if position != low]
     return union_of(maps)
 
 

@@ -7,6 +7,8 @@ in place or not, and finishes the rotation or takes it back. Called by the sourc
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +16,34 @@ from pathlib import Path
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
 from homeport.dataplane.points import disk_size, put_overlay, stamp
+from homeport.errors import IntegrityError
 from homeport.model.host import Rotation
 from homeport.model.ledger import Captured, DiskChain, ItemLedger, Layer, RotateIntent
-from homeport.model.machine import PowerState
+from homeport.model.machine import DiskFormat, PowerState
 from homeport.model.manifest import Consistency
 from homeport.model.position import Position
 
 LAYER = "layer"
 """The way of a disk whose point is just the layer that was closed."""
+
+
+RUNNING = frozenset({PowerState.RUNNING, PowerState.PAUSED})
+"""States in which QEMU has the disks open."""
+
+
+class ForeignLayerError(IntegrityError):
+    """A machine that writes to another file than the ledger's topmost."""
+
+    code = "ForeignLayer"
+
+    def __init__(self, *, disk: str, found: str, expected: Path) -> None:
+        super().__init__(
+            f"Disk {disk} is written to {found}, not to {expected}.",
+            cause="A snapshot was taken or the definition was changed by another tool.",
+            remedy="Nothing was changed. Bring the disk back to that file (virsh blockcommit "
+            "--active --pivot), or disable protection and enable it afresh.",
+        )
+        self.disk, self.found, self.expected = disk, found, expected
 
 
 def next_position(ledger: ItemLedger) -> Position:
@@ -80,28 +102,27 @@ def recover_rotation(held: HeldItem, means: Means) -> None:
     """
     Finish or take back a rotation that was cut short. Does nothing when none is open.
 
-    The overlays in place: finished, at the time of the look. Not in place and the machine off:
-    adopted, for an empty overlay on top is always harmless. Not in place and running: taken back.
+    The overlays in place: finished, at the time of the look. Not in place and the machine off or
+    gone: adopted, for an empty overlay on top is always harmless. Not in place and running: taken
+    back.
     """
-    intent = held.ledger.rotating
+    intent, machine = held.ledger.rotating, held.ledger.machine
     if intent is None:
         return
-    if intent.quiesce:
-        means.compute.thaw(held.ledger.machine)
+    state = means.compute.state(machine)
+    if intent.quiesce and state in RUNNING:
+        means.compute.thaw(machine)
     targets = _targets(held, intent)
-    sources = means.compute.sources(held.ledger.machine)
-    off = means.compute.state(held.ledger.machine) in {PowerState.OFF, PowerState.CRASHED}
+    live = means.compute.sources(machine).live if state in RUNNING else {}
     made = all(path.exists() for path in targets.values())
-    seen = sources.persistent if off else sources.live
-    if made and (off or all(seen.get(t) == str(p) for t, p in targets.items())):
-        means.compute.set_sources(held.ledger.machine, targets)
+    if made and (state not in RUNNING or _are_in_place(live, targets)):
+        if state is not PowerState.ABSENT:
+            means.compute.set_sources(machine, targets)
         reached = Rotation(consistency=Consistency.CRASH, reason="the rotation was cut short")
         _close(held, intent, means.clock.now(), reached)
         return
-    for path in targets.values():
-        if str(path) not in sources.live.values():
-            path.unlink(missing_ok=True)
     held.save(rotating=None)
+    held.drop(name for name in intent.overlays.values() if not _is_used(held.path(name), live))
 
 
 def correct_definition(held: HeldItem, means: Means) -> bool:
@@ -110,15 +131,49 @@ def correct_definition(held: HeldItem, means: Means) -> bool:
 
     libvirt's persistent view can fall behind for good when its daemon dies in a call; the next cold
     start would then boot a closed layer and fork it.
+
+    Raises:
+        ForeignLayerError: QEMU writes to another file, or the definition names one that is not
+            ours: correcting that would lose what is written there.
     """
     tops = {
         chain.disk.target: held.path(chain.active) for chain in held.ledger.disks if chain.active
     }
-    seen = means.compute.sources(held.ledger.machine).persistent
-    if all(seen.get(target) == str(path) for target, path in tops.items()):
+    if not tops:
+        return False
+    sources = means.compute.sources(held.ledger.machine)
+    for chain in held.ledger.disks:
+        if chain.active:
+            _check_ours(held, chain, sources.live, sources.persistent)
+    if _are_in_place(sources.persistent, tops):
         return False
     means.compute.set_sources(held.ledger.machine, tops)
     return True
+
+
+def _check_ours(
+    held: HeldItem, chain: DiskChain, live: Mapping[str, str], persistent: Mapping[str, str]
+) -> None:
+    """Raise unless QEMU writes to the active layer and the definition names a file of ours."""
+    active = held.path(chain.active or chain.top)
+    ours = {os.path.realpath(held.path(name)) for name in chain.all_names}
+    written = live.get(chain.disk.target, str(active))
+    named = persistent.get(chain.disk.target, str(active))
+    if os.path.realpath(written) != os.path.realpath(active):
+        raise ForeignLayerError(disk=chain.name, found=written, expected=active)
+    if os.path.realpath(named) not in ours:
+        raise ForeignLayerError(disk=chain.name, found=named, expected=active)
+
+
+def _are_in_place(seen: Mapping[str, str], targets: Mapping[str, Path]) -> bool:
+    return all(
+        target in seen and os.path.realpath(seen[target]) == os.path.realpath(path)
+        for target, path in targets.items()
+    )
+
+
+def _is_used(path: Path, live: Mapping[str, str]) -> bool:
+    return os.path.realpath(path) in {os.path.realpath(one) for one in live.values()}
 
 
 def _targets(held: HeldItem, intent: RotateIntent) -> dict[str, Path]:
@@ -142,14 +197,16 @@ def _close(held: HeldItem, intent: RotateIntent, taken_at: datetime, reached: Ro
     held.save_chains(
         [_closed(held, chain, intent) for chain in held.ledger.disks],
         captured=(*held.ledger.captured, captured),
+        ended=held.ledger.ended or intent.final,
         rotating=None,
     )
 
 
 def _closed(held: HeldItem, chain: DiskChain, intent: RotateIntent) -> DiskChain:
     active = intent.overlays[chain.name]
+    disk = replace(chain.disk, size=disk_size(held.path(active), DiskFormat.QCOW2.value))
     if chain.active is None:  # the first rotation freezes the base itself
         seen = stamp(held.path(chain.base))
-        return replace(chain, base_at=intent.position, base_stamp=seen, active=active)
+        return replace(chain, disk=disk, base_at=intent.position, base_stamp=seen, active=active)
     layer = Layer(path=chain.active, position=intent.position, stamp=stamp(held.path(chain.active)))
-    return replace(chain, layers=(*chain.layers, layer), active=active)
+    return replace(chain, disk=disk, layers=(*chain.layers, layer), active=active)

@@ -9,21 +9,52 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from homeport.agent.committing import compact
+from homeport.agent.aside import forget_beyond
+from homeport.agent.committing import compact, finish_commit
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
 from homeport.agent.resyncing import ship_resync
-from homeport.agent.rotation import LAYER, correct_definition, recover_rotation, rotate
-from homeport.agent.seeds import record_of, ship_first
+from homeport.agent.rotation import (
+    LAYER,
+    RUNNING,
+    correct_definition,
+    recover_rotation,
+    rotate,
+)
+from homeport.agent.seeds import forget_records, record_of, ship_first
 from homeport.agent.work import Work
-from homeport.dataplane.landing import acknowledged, clear_wanted, sweep, wanted
+from homeport.dataplane.landing import (
+    acknowledged,
+    clear_wanted,
+    read_manifest,
+    sweep,
+    wanted,
+)
+from homeport.dataplane.layout import RepeatedPositionError
 from homeport.dataplane.points import disk_size
 from homeport.dataplane.shipping import reship_manifest, ship_layer, ship_manifest
+from homeport.errors import RefusedError
 from homeport.model.ids import Digest
 from homeport.model.ledger import Captured, DiskChain, ItemLedger, PastPoint
 from homeport.model.machine import MachineDefinition
 from homeport.model.manifest import DiskImage, Manifest
 from homeport.model.position import Position
+
+
+class DiskNotReplicatedError(RefusedError):
+    """A machine that was given a disk after its protection had begun."""
+
+    code = "DiskNotReplicated"
+
+    def __init__(self, machine: str, targets: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{machine} has a disk that is not replicated: {', '.join(targets)}.",
+            cause="It was attached after protection had been enabled. The other disks' points go "
+            "on; a machine booted from them does not have this disk.",
+            remedy="Detach it, or disable protection and enable it afresh.",
+        )
+        self.targets = targets
+
 
 BACKLOG = 8
 """Captured points that may wait to be landed: above it captures pause, so chains stay short."""
@@ -34,8 +65,7 @@ def cycle(work: Work) -> None:
     One pass at the source. Raises TransientError when something does not answer: try again later.
     """
     held, means = work.held, work.means
-    recover_rotation(held, means)
-    correct_definition(held, means)
+    settle(held, means)
     hear(work)
     if due(work):
         capture(work)
@@ -45,6 +75,21 @@ def cycle(work: Work) -> None:
             ship(work, captured)
     hear(work)
     compact(held, means, go_on=lambda: not work.control.cancelled() and not due(work))
+    if work.state.unprotected:
+        raise DiskNotReplicatedError(held.ledger.machine, work.state.unprotected)
+
+
+def settle(held: HeldItem, means: Means) -> None:
+    """
+    Finish what a crash left open before the machine's chain is used; the definition is corrected.
+
+    A commit is finished here only while the machine is off: while it runs, its turn comes after
+    what is due, and reading through the layer is right meanwhile.
+    """
+    recover_rotation(held, means)
+    if means.compute.state(held.ledger.machine) not in RUNNING:
+        finish_commit(held, means)
+    correct_definition(held, means)
 
 
 def hear(work: Work) -> None:
@@ -62,17 +107,16 @@ def hear(work: Work) -> None:
     if landed.position not in known:
         return
     rest = tuple(c for c in ledger.captured if c.position > landed.position)
-    gone = [held.path(layer.path) for chain in ledger.disks for layer in chain.beyond]
-    held.save_chains(
-        [replace(chain, beyond=()) for chain in ledger.disks],
+    forget_beyond(
+        held,
         acknowledged=landed.position,
         captured=rest,
         points=(),
         booted=None,
         resyncing=False,
     )
-    for path in gone:
-        path.unlink(missing_ok=True)
+    held.tidy()
+    forget_records(held)
     sweep(work.items, up_to=landed.position)
 
 
@@ -80,8 +124,7 @@ def ship(work: Work, captured: Captured) -> Manifest:
     """Put a captured point into the cache store, its manifest last; repeated it changes nothing."""
     watched = work.watched()
     images = [_ship_disk(watched, captured, chain) for chain in work.held.ledger.disks]
-    manifest = _manifest(work.held.ledger, captured, images)
-    ship_manifest(work.items, manifest)
+    manifest = _put_manifest(work, _manifest(work.held.ledger, captured, images))
     _shipped(work.held, captured, images)
     work.state.progress = None
     work.state.phase = "replicating"
@@ -114,6 +157,22 @@ def _ship_disk(
     ).image
 
 
+def _put_manifest(work: Work, manifest: Manifest) -> Manifest:
+    """
+    Put a point's manifest; one from before a crash stays, if it is of the same disks.
+
+    What else it says may have changed meanwhile: the machine's definition, or that it was final.
+    """
+    try:
+        ship_manifest(work.items, manifest)
+    except RepeatedPositionError:
+        there = read_manifest(work.items, manifest.position)
+        if (there.previous, there.disks) != (manifest.previous, manifest.disks):
+            raise
+        return there
+    return manifest
+
+
 def due(work: Work) -> bool:
     """Whether a point is to be taken now."""
     ledger = work.held.ledger
@@ -129,7 +188,8 @@ def capture(work: Work) -> Position:
     """Take a point as policy says, application-consistent where it is time for one."""
     held, means = work.held, work.means
     now = means.clock.now()
-    held.save(definition=describe_here(held, means))
+    definition, work.state.unprotected = describe_here(held, means)
+    held.save(definition=definition)
     every = held.ledger.policy.app_consistent_interval
     last = work.state.app_at
     quiesce = every is not None and (last is None or now - last >= every)
@@ -140,8 +200,8 @@ def capture(work: Work) -> Position:
     return position
 
 
-def describe_here(held: HeldItem, means: Means) -> MachineDefinition:
-    """The machine's definition as it is now, its disks as the item knows them."""
+def describe_here(held: HeldItem, means: Means) -> tuple[MachineDefinition, tuple[str, ...]]:
+    """The machine's definition as it is now, its disks as the item knows them; disks it has more"""
     ledger = held.ledger
     names = {chain.disk.target: chain.name for chain in ledger.disks}
     now = means.compute.describe(ledger.machine, names=names)
@@ -149,7 +209,8 @@ def describe_here(held: HeldItem, means: Means) -> MachineDefinition:
     disks = tuple(
         replace(known[disk.name].disk, size=disk.size) for disk in now.disks if disk.name in known
     )
-    return replace(now, disks=disks)
+    more = tuple(disk.target for disk in now.disks if disk.name not in known)
+    return replace(now, disks=disks), more
 
 
 def _state_before(chain: DiskChain, position: Position) -> Digest | None:
@@ -215,6 +276,15 @@ def _answer_wanted(work: Work) -> None:
         captured = next((c for c in work.held.ledger.captured if c.position == position), None)
         if captured is not None and captured.shipped:
             disks = work.held.ledger.disks
-            images = [_ship_disk(work, captured, chain, again=True) for chain in disks]
+            images = [_ship_anew(work, captured, chain) for chain in disks]
             reship_manifest(work.items, _manifest(work.held.ledger, captured, images))
         clear_wanted(work.items, position)
+
+
+def _ship_anew(work: Work, captured: Captured, chain: DiskChain) -> DiskImage:
+    """Ship a disk again; what is there under its keys and is another's is removed before."""
+    while True:
+        try:
+            return _ship_disk(work, captured, chain, again=True)
+        except RepeatedPositionError as error:
+            work.items.delete(error.key)

@@ -18,14 +18,20 @@ from homeport.agent.means import Means
 from homeport.agent.seeds import forget_records, land_early, land_whole
 from homeport.agent.work import Work
 from homeport.dataplane.landing import acknowledge, ask_again, land_delta, next_manifest, wanted
-from homeport.dataplane.layout import DamagedObjectError
+from homeport.dataplane.layout import DamagedObjectError, ForeignObjectError, position_of
 from homeport.dataplane.points import relative, stamp
 from homeport.dataplane.resync import answer_digests
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain, PastPoint, PointRecord
-from homeport.model.manifest import DiskImage, ImageKind, Manifest, encode_manifest
+from homeport.model.manifest import (
+    DiskImage,
+    HistoryMismatchError,
+    ImageKind,
+    Manifest,
+    encode_manifest,
+)
 from homeport.model.messages import PointReport
-from homeport.model.position import Position
+from homeport.model.position import Position, PositionMismatchError
 from homeport.model.retention import to_prune
 
 
@@ -49,23 +55,57 @@ def land_all(work: Work, *, until: Position | None = None) -> Position | None:
     Raises what `next_manifest` and `land_delta` raise; damaged objects are asked for again.
     """
     held = work.held
+    _tell(work)
     while until is None or held.ledger.stands_at is None or held.ledger.stands_at < until:
         work.control.check()
-        manifest = next_manifest(
-            work.items,
-            after=held.ledger.stands_at,
-            states=held.ledger.states,
-            epoch=held.ledger.epoch,
-        )
-        if manifest is None:
-            break
         try:
-            land(work, manifest)
-        except DamagedObjectError:
-            if manifest.position not in wanted(work.items):
-                ask_again(work.items, manifest.position)
+            if not _land_next(work):
+                break
+        except (DamagedObjectError, ForeignObjectError) as error:
+            _ask(work, position_of(error.key))
+            raise
+        except PositionMismatchError as error:  # a point's manifest is missing
+            _ask(work, error.found)
+            raise
+        except HistoryMismatchError as error:
+            _ask(work, error.position)
             raise
     return held.ledger.stands_at
+
+
+def _land_next(work: Work) -> bool:
+    ledger = work.held.ledger
+    manifest = next_manifest(
+        work.items, after=ledger.stands_at, states=ledger.states, epoch=ledger.epoch
+    )
+    if manifest is not None:
+        land(work, manifest)
+    return manifest is not None
+
+
+def _ask(work: Work, position: Position | None) -> None:
+    """Ask the source for a point again, unless it has landed or was asked for."""
+    stands_at = work.held.ledger.stands_at
+    if position is None or (stands_at is not None and position <= stands_at):
+        return
+    if position not in wanted(work.items):
+        ask_again(work.items, position)
+
+
+def _tell(work: Work) -> None:
+    """
+    Say that the newest point has landed, and once an interval again: a crash may have come before
+    it was said, or the note was damaged. The source goes on only when it has heard of the first
+    point of a direction.
+    """
+    ledger, now = work.held.ledger, work.means.clock.now()
+    stands_at, told = ledger.stands_at, work.state.told
+    if stands_at is None or ledger.resyncing:
+        return
+    if told is not None and told[0] == stands_at and now - told[1] < ledger.policy.interval:
+        return
+    acknowledge(work.items, stands_at, ledger.states)
+    work.state.told = (stands_at, now)
 
 
 def land(work: Work, manifest: Manifest) -> None:
@@ -88,11 +128,11 @@ def land(work: Work, manifest: Manifest) -> None:
         resyncing=False,
         bytes_moved=held.ledger.bytes_moved + moved,
     )
-    acknowledge(work.items, manifest.position, manifest.states)
+    _tell(work)
     work.state.progress = None
     work.state.phase = "replicating"
     forget_records(held)
-    _forget_manifests(held)
+    held.tidy()
 
 
 def prune(held: HeldItem, means: Means) -> None:
@@ -103,7 +143,7 @@ def prune(held: HeldItem, means: Means) -> None:
     gone = set(to_prune(reports(held), held.ledger.policy, means.clock.now(), pinned))
     if gone:
         held.save(points=tuple(p for p in held.ledger.points if p.position not in gone))
-        _forget_manifests(held)
+        held.tidy()
 
 
 def reports(held: HeldItem) -> tuple[PointReport, ...]:
@@ -153,6 +193,7 @@ def _land_disk(work: Work, manifest: Manifest, image: DiskImage) -> DiskChain:
             base_state=image.state,
             base_stamp=stamp(held.path(chain.base)),
             whole=True,
+            proven=True,
         )
     name = held.layer_name(chain, position)
     path = held.path(name)
@@ -168,7 +209,7 @@ def _land_disk(work: Work, manifest: Manifest, image: DiskImage) -> DiskChain:
     )
     held.keep_map(chain.name, position, changed)
     layer = held.layer(name, position, state=image.state, changed=image.changed)
-    return replace(chain, disk=disk, layers=(*chain.layers, layer))
+    return replace(chain, disk=disk, layers=(*chain.layers, layer), proven=True)
 
 
 def _point(manifest: Manifest, now: datetime) -> PointRecord:
@@ -191,10 +232,3 @@ def _past(manifest: Manifest) -> PastPoint:
         states={image.disk: image.state for image in manifest.disks},
         changed={image.disk: image.changed for image in manifest.disks},
     )
-
-
-def _forget_manifests(held: HeldItem) -> None:
-    listed = {point.position.key for point in held.ledger.points}
-    for path in (held.folder / "points").glob("*"):
-        if path.name not in listed:
-            path.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
 from homeport.dataplane.layout import ItemStore
 from homeport.dataplane.pipeline import Control
-from homeport.model.messages import Progress
+from homeport.model.messages import Progress, StoreAddress
+from homeport.model.position import Position
 
 
 @dataclass(kw_only=True)
@@ -22,6 +23,8 @@ class CycleState:
     app_at: datetime | None = None
     progress: Progress | None = None
     problem: dict[str, str] | None = None
+    told: tuple[Position, datetime] | None = None  # what the source was told last, and when
+    unprotected: tuple[str, ...] = ()  # disks the machine has and the item has not
     phase: str = "waiting"
 
 
@@ -40,6 +43,10 @@ class Work:
         cache = self.held.ledger.cache
         if cache is None:
             raise AssertionError("an item that replicates has a cache store")
+        return self.items_in(cache)
+
+    def items_in(self, cache: StoreAddress) -> ItemStore:
+        """The item's part of a store."""
         return ItemStore(
             store=self.means.open_store(cache),
             vault=self.held.ledger.vault,

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 
 from homeport.dataplane.qcow2 import (
+    SUBCLUSTER,
     LayerReader,
     LayerWriter,
     create_overlay,
@@ -24,10 +27,9 @@ from homeport.dataplane.qcow2 import (
 from homeport.errors import IntegrityError, TransientError
 from homeport.model.extent import Extent, ExtentSet
 from homeport.model.ledger import Stamp
-from homeport.units import MiB
 
-COPY_STEP = 4 * MiB
-"""Bytes copied at a time when layers are merged."""
+SECTOR = 512
+"""QEMU rounds a raw file up to whole ones."""
 
 
 class ImageToolError(TransientError):
@@ -86,7 +88,7 @@ def disk_size(path: Path, image_format: str) -> int:
     if image_format != "raw":
         return read_header(path).size
     with path.open("rb") as file:
-        return file.seek(0, os.SEEK_END)
+        return -(-file.seek(0, os.SEEK_END) // SECTOR) * SECTOR
 
 
 def put_overlay(path: Path, *, below: Path, below_format: str, size: int) -> None:
@@ -162,7 +164,7 @@ def commit_down(layer: Path, *, into: Path, into_format: str, above: Sequence[Pa
     intent before, close it after, and only then remove `layer`. Idempotent: layers are immutable.
     """
     stand_on(layer, below=into, below_format=into_format)
-    grow(into, into_format, disk_size(layer, "qcow2"))
+    fit(into, into_format, disk_size(layer, "qcow2"))
     run_tool(
         ["qemu-img", "commit", "-q", "-d", "-f", "qcow2", "-b", relative(into, layer), str(layer)]
     )
@@ -171,10 +173,18 @@ def commit_down(layer: Path, *, into: Path, into_format: str, above: Sequence[Pa
         stand_on(image, below=into, below_format=into_format)
 
 
-def grow(path: Path, image_format: str, size: int) -> None:
-    """Make a disk at least `size` bytes; never smaller."""
-    if disk_size(path, image_format) < size:
-        run_tool(["qemu-img", "resize", "-q", "-f", image_format, str(path), str(size)])
+def fit(path: Path, image_format: str, size: int) -> None:
+    """
+    Make a disk `size` bytes long, for a layer of that size to go into it.
+
+    A longer one is cut: what lies beyond the layer's end cannot be seen through it, and would come
+    back when the disk is made longer again. A block device stays as it is.
+    """
+    now = disk_size(path, image_format)
+    if now == size or path.is_block_device():
+        return
+    shrink = ["--shrink"] if now > size else []
+    run_tool(["qemu-img", "resize", "-q", *shrink, "-f", image_format, str(path), str(size)])
 
 
 def merge_layers(lower: Path, upper: Path, *, below: Path, below_format: str) -> ExtentSet:
@@ -203,22 +213,23 @@ def merge_layers(lower: Path, upper: Path, *, below: Path, below_format: str) ->
 
 
 def _merge(low: LayerReader, high: LayerReader, writer: LayerWriter, size: int) -> None:
-    """Upper decides where it has anything; below the seam of a grown disk the lower reads zero."""
-    decided = high.map.changed
-    low_data = low.map.data.difference(decided).clipped(size)
-    low_zero = low.map.zero.difference(decided).clipped(size)
-    pieces: list[tuple[int, int, LayerReader | None]] = []
-    for extents, reader in ((high.map.data, high), (low_data, low)):
-        pieces += [(extent.start, extent.length, reader) for extent in extents]
-    for extents in (high.map.zero, low_zero):
-        pieces += [(extent.start, extent.length, None) for extent in extents]
-    for start, length, source in sorted(pieces, key=lambda piece: piece[0]):
-        if source is None:
-            writer.zero(start, length)
-            continue
-        for at in range(start, start + length, COPY_STEP):
-            step = min(COPY_STEP, start + length - at)
-            writer.data(at, source.read(at, step))
+    """
+    Upper decides where it has anything. Behind the end of a lower one that is shorter the disk
+    reads zero, whatever lies further below.
+    """
+    decided, end = high.map.changed, min(low.map.header.size, size)
+    behind = ExtentSet.of(-(-end // SUBCLUSTER) * SUBCLUSTER, size).clipped(size)
+    zero = high.map.zero | ((low.map.zero.clipped(end).aligned(SUBCLUSTER) | behind) - decided)
+    pieces: tuple[Iterator[tuple[int, bytes | int]], ...] = (
+        iter(high.scan(high.map.data.clipped(size))),
+        iter(low.scan(low.map.data.clipped(end) - decided)),
+        ((extent.start, extent.length) for extent in zero.clipped(size)),
+    )
+    for start, body in merge(*pieces, key=itemgetter(0)):
+        if isinstance(body, int):
+            writer.zero(start, body)
+        else:  # a shorter disk may have ended within a block
+            writer.data(start, body + bytes(min(-len(body) % SUBCLUSTER, size - start - len(body))))
 
 
 def punch(path: Path, extents: ExtentSet) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from homeport.model.ledger import DiskChain, ItemLedger, Layer
+from homeport.model.ledger import DiskChain, ItemLedger, Layer, Unsent
 from homeport.model.position import Position
 
 
@@ -71,14 +71,48 @@ def joined_up(chain: DiskChain, pair: Pair, *, changed: int) -> DiskChain:
 
 
 def needed_positions(ledger: ItemLedger) -> set[Position]:
-    """Positions that points, tests, unsent writes and what lies beyond a boot are read through."""
+    """
+    Positions that points, tests, unsent writes and what lies beyond a boot are read through.
+
+    All that lies below a test is needed as it is: its machine has the files open, and QEMU lets
+    nobody write to them.
+    """
     needed = {point.position for point in ledger.points}
-    if ledger.test is not None:
-        needed.add(ledger.test.position)
     for chain in ledger.disks:
+        if ledger.test is not None:
+            held = (chain.base_at, *(layer.position for layer in chain.layers))
+            needed |= {one for one in held if one is not None and one <= ledger.test.position}
         needed |= {unsent.position for unsent in chain.set_aside if unsent.position is not None}
         if chain.beyond and ledger.booted is not None:
             needed.add(ledger.booted)
     if ledger.resyncing and ledger.booted is not None:
         needed.add(ledger.booted)
     return needed
+
+
+def carried(
+    chain: DiskChain, gone: Collection[Layer], stands_on: Position | None, *, base: str = ""
+) -> tuple[Unsent, ...]:
+    """
+    The images set aside, after layers left the chain that lay upon `stands_on`.
+
+    An image that stood on one of them takes those it needs with it; two may share some. With `base`
+    that file has left the chain too, and all of them stand on it.
+    """
+    left = {layer.position for layer in gone}
+    return tuple(
+        replace(
+            unsent,
+            position=stands_on,
+            below=(*_below(unsent, gone), *unsent.below),
+            base=unsent.base or base,
+        )
+        if unsent.position in left or (base and not unsent.base)
+        else unsent
+        for unsent in chain.set_aside
+    )
+
+
+def _below(unsent: Unsent, gone: Collection[Layer]) -> tuple[str, ...]:
+    at = unsent.position
+    return tuple(layer.path for layer in gone if at is not None and layer.position <= at)

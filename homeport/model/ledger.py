@@ -56,11 +56,23 @@ class Unsent:
     size: int
     set_aside_at: datetime
     below: tuple[str, ...] = ()  # further layers of the same writes, oldest first
+    base: str = ""  # of a whole disk that a full copy replaces; `path` too, where it has no layers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its files, from the lowest up."""
+        base = (self.base,) if self.base not in ("", self.path) else ()
+        return (*base, *self.below, self.path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskChain:
-    """One disk's files on this host. `base_at` None: the base proves no point (or is not whole)."""
+    """
+    One disk's files on this host. `base_at` None: the base proves no point (or is not whole).
+
+    With `proven` false the whole chain proves none: what lies there is compared, and the next point
+    that lands begins a history.
+    """
 
     disk: DiskDefinition
     base: str
@@ -68,6 +80,7 @@ class DiskChain:
     base_state: Digest | None = None
     base_stamp: Stamp | None = None
     whole: bool = True  # False while a seed is landing into the base
+    proven: bool = True
     layers: tuple[Layer, ...] = ()
     beyond: tuple[Layer, ...] = ()
     active: str | None = None
@@ -81,17 +94,33 @@ class DiskChain:
     @property
     def stands_at(self) -> Position | None:
         """The newest point the chain below `active` holds."""
+        if not self.proven:
+            return None
         return self.layers[-1].position if self.layers else self.base_at
 
     @property
     def state(self) -> Digest | None:
         """The state digest at `stands_at`."""
+        if not self.proven:
+            return None
         return self.layers[-1].state if self.layers else self.base_state
 
     @property
     def top(self) -> str:
         """The newest immutable file."""
         return self.layers[-1].path if self.layers else self.base
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files of the chain in their order from the base up, `active` last, `beyond` aside."""
+        active = (self.active,) if self.active else ()
+        return (self.base, *(layer.path for layer in self.layers), *active)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Every file of the disk, what lies beyond and what is set aside too."""
+        aside = [name for unsent in self.set_aside for name in unsent.names]
+        return (*self.names, *(layer.path for layer in self.beyond), *aside)
 
     def file_at(self, position: Position) -> str:
         """The file through which the disk at `position` is read; KeyError when not held."""
@@ -163,11 +192,16 @@ class RotateIntent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommitIntent:
-    """A commit of one layer into the file below it: until closed that file equals no point."""
+    """
+    Two neighbours becoming one. Down: until closed, the lower file `into` equals no point.
+
+    With `up` the layer takes in the one below it instead, which can be removed then.
+    """
 
     disk: DiskName
     layer: str
     into: str
+    up: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +243,7 @@ class ItemLedger:
     committing: CommitIntent | None = None
     test: RunningTest | None = None
     lock: str = ""
+    variables: str = ""  # where the user's own machine has its UEFI variables
     autostart: bool = False  # what the user had it at before; given back at release
     made: tuple[LedgerEntry, ...] = ()
     bytes_moved: int = 0

@@ -20,12 +20,13 @@ from homeport.agent.booting import (
 )
 from homeport.agent.committing import finish_commit
 from homeport.agent.held import HeldItem
+from homeport.agent.machine import check_name_free, delete_own, variables_path
 from homeport.agent.operations.order import Bench
 from homeport.agent.rotation import correct_definition, recover_rotation, rotate
-from homeport.agent.source import describe_here, ship
+from homeport.agent.source import describe_here, settle, ship
 from homeport.agent.target import land_all
 from homeport.agent.work import Work
-from homeport.errors import RefusedError, TransientError
+from homeport.errors import IntegrityError, RefusedError, TransientError
 from homeport.model.host import Note
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
@@ -56,9 +57,8 @@ def final_capture(bench: Bench, order: FinalCapture) -> At:
         if not held.ledger.ended:
             means.compute.stop(held.ledger.machine, timeout=order.timeout)
             correct_definition(held, means)
-            held.save(definition=describe_here(held, means))
+            held.save(definition=describe_here(held, means)[0])
             rotate(held, means, final=True)
-            held.save(ended=True)
         for captured in held.ledger.captured:
             if not captured.shipped:
                 ship(work, captured)
@@ -96,10 +96,8 @@ def unfence(bench: Bench, order: Unfence) -> Nothing:
         held, means = work.held, work.means
         held.check_epoch(order.epoch)
         need_role(held, Role.SOURCE, Role.FENCED)
-        recover_rotation(held, means)
-        finish_commit(held, means)
+        settle(held, means)
         held.save(role=Role.SOURCE, epoch=order.epoch, lock="", ended=False)
-        correct_definition(held, means)
         means.compute.set_note(held.ledger.machine, running_note(held, "source"))
         if order.start:
             means.compute.start(held.ledger.machine)
@@ -107,7 +105,12 @@ def unfence(bench: Bench, order: Unfence) -> Nothing:
 
 
 def land_what_is_there(bench: Bench, order: LandAll) -> At:
-    """Land everything the cache store holds; when it does not answer, what has landed is all."""
+    """
+    Land everything the cache store holds; the newest point listed.
+
+    When the store does not answer, or what it holds cannot be used, what has landed is all: the
+    points there are stay usable, and the answer says why there are no more.
+    """
     with bench.shelf.claim(order.item, bench.control) as work:
         work.held.check_epoch(order.epoch)
         if work.held.ledger.role is not Role.TARGET:
@@ -115,7 +118,7 @@ def land_what_is_there(bench: Bench, order: LandAll) -> At:
         finish_commit(work.held, work.means)
         try:
             return At(position=land_all(work, until=order.until))
-        except TransientError as error:
+        except (TransientError, IntegrityError) as error:
             return At(position=work.held.ledger.stands_at, note=error.message)
 
 
@@ -128,6 +131,7 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
         if held.ledger.committed:
             raise AlreadyCommittedError(held.ledger.name)
         manifest = manifest_of(held, order.position)
+        check_name_free(held, means, order.machine)
         finish_commit(held, means)
         if held.ledger.epoch < order.epoch or held.ledger.booted != order.position:
             _leave_boot(work)
@@ -148,6 +152,7 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
             name=order.machine,
             networks=order.networks,
             note=running_note(held, "running"),
+            variables=variables_path(held, order.machine),
         )
         means.compute.create(manifest.machine, placement)
         return start(held, means, order.machine, depth_at=order.position, wait=order.guest_timeout)
@@ -164,8 +169,7 @@ def demote(bench: Bench, order: Demote) -> ReplicaFacts:
         actions: tuple[str, ...] = ()
         if held.ledger.role is Role.RUNNING:
             actions = (f"machine {held.ledger.machine} deleted", *_leave_boot(work))
-            held.save(role=Role.TARGET, epoch=order.epoch)
-        held.save(epoch=order.epoch)
+        held.save(role=Role.TARGET, epoch=order.epoch)
         renamed = name_bases(held, replica=True)
         return ReplicaFacts(unsent=unsent_reports(held), actions=(*actions, *renamed))
 
@@ -255,7 +259,7 @@ def _leave_boot(work: Work) -> tuple[str, ...]:
     held, means = work.held, work.means
     if held.ledger.role is not Role.RUNNING:
         return ()
-    means.compute.delete(held.ledger.machine)
+    delete_own(held, means, held.ledger.machine)
     before = len(unsent_reports(held))
     set_aside(held, means, held.ledger.booted)
     held.save_chains([_in_line(chain) for chain in held.ledger.disks], booted=None)

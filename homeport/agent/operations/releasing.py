@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from homeport.agent.aside import expire_unsent
+from homeport.agent.aside import expire_unsent, give_back_whole
 from homeport.agent.bases import name_bases
-from homeport.agent.committing import RUNNING, finish_commit
+from homeport.agent.committing import finish_commit
 from homeport.agent.held import HeldItem
 from homeport.agent.ledgers import LEDGER_FILE, sync_folder
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
 from homeport.agent.operations.testing import test_cleanup
-from homeport.agent.rotation import recover_rotation
+from homeport.agent.rotation import RUNNING, recover_rotation
 from homeport.agent.work import Work
 from homeport.dataplane.landing import leftovers, sweep_all
 from homeport.dataplane.points import commit_down
@@ -44,6 +44,7 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
             test_cleanup(bench, TestCleanup(item=held.item, machine=held.ledger.test.machine))
         recover_rotation(held, means)
         finish_commit(held, means)
+        give_back_whole(held)
         expire_unsent(held, means, everything=True)
         kept: tuple[str, ...] = ()
         if order.owner:

@@ -11,10 +11,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from homeport.agent.aside import set_aside, unsent_bytes
-from homeport.agent.bases import name_bases
+from homeport.agent.aside import forget_beyond, set_aside, set_whole_aside, unsent_bytes
+from homeport.agent.bases import base_name, name_bases
 from homeport.agent.committing import finish_commit
 from homeport.agent.held import HeldItem
+from homeport.agent.machine import check_name_free, delete_own
 from homeport.agent.operations.failing_over import fenced_note, need_role
 from homeport.agent.operations.order import Bench
 from homeport.agent.operations.protecting import (
@@ -24,15 +25,16 @@ from homeport.agent.operations.protecting import (
     without_seed,
 )
 from homeport.agent.rotation import recover_rotation, rotate
-from homeport.agent.source import describe_here
+from homeport.agent.source import describe_here, settle
+from homeport.agent.stamps import altered, restamped
 from homeport.agent.work import Work
 from homeport.dataplane.landing import sweep_all
-from homeport.dataplane.points import backing_of, disk_size, stamp
+from homeport.dataplane.points import backing_of, disk_size
 from homeport.dataplane.qcow2 import read_map
 from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.host import HostInventory
 from homeport.model.item import DiskState, Role
-from homeport.model.ledger import DiskChain, ItemLedger, Layer, PastPoint
+from homeport.model.ledger import DiskChain, ItemLedger
 from homeport.model.machine import PowerState
 from homeport.model.operations import (
     AskFacts,
@@ -106,17 +108,17 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
         finish_commit(held, means)
         if held.ledger.role is not Role.TARGET:
             _leave_store(work)
-            _step_back(held)
-            held.save(role=Role.TARGET)
+            forget_beyond(held, booted=None, committed=False, points=(), role=Role.TARGET)
         unsent = set_aside(held, means, order.common)
-        chains = [_for_way(chain, order) for chain in held.ledger.disks]
+        actions += _replace_whole(work, order)
         held.save_chains(
-            chains,
+            [_for_way(held, chain, order) for chain in held.ledger.disks],
             resyncing=True,
             ended=False,
             captured=(),
+            points=(),
             acknowledged=order.common,
-            past=_kept_past(held, order.common),
+            past=tuple(past for past in held.ledger.past if past.position == order.common),
             definition=order.definition,
         )
         actions += name_bases(held, replica=True)
@@ -131,9 +133,10 @@ def reverse(bench: Bench, order: Reverse) -> At:
         held, means = work.held, work.means
         held.check_epoch(order.epoch)
         need_role(held, Role.RUNNING, Role.SOURCE)
-        recover_rotation(held, means)
+        settle(held, means)
         now = means.clock.now()
         means.make_store(order.cache)
+        sweep_all(work.items_in(order.cache))  # what an earlier direction or attempt left there
         held.save(
             role=Role.SOURCE,
             epoch=order.epoch,
@@ -143,7 +146,7 @@ def reverse(bench: Bench, order: Reverse) -> At:
             captured=(),
             acknowledged=None,
             bytes_moved=0,
-            definition=describe_here(held, means),
+            definition=describe_here(held, means)[0],
             made=held.made("objects", store_prefix(order.cache, held.ledger), "the cache", now),
         )
         ways = {
@@ -175,6 +178,7 @@ def _leave_store(work: Work) -> None:
 def _switch_off(work: Work, order: PrepareReplica) -> tuple[str, ...]:
     """Own nothing here any more: off, forbidden to start, locked."""
     held, compute = work.held, work.means.compute
+    check_name_free(held, work.means, held.ledger.machine)
     held.save(epoch=order.epoch, lock=order.lock)
     if compute.state(held.ledger.machine) is PowerState.ABSENT:
         return ()
@@ -193,30 +197,38 @@ def _machine_afterwards(work: Work, order: PrepareReplica) -> tuple[str, ...]:
         return ()
     if order.keep_machine:
         return (f"kept and locked until failback: {machine}",)
-    compute.delete(machine)
+    delete_own(held, work.means, machine)
     held.save(made=held.gone("machine", machine, work.means.clock.now()))
     return (f"deleted: {machine}",)
 
 
-def _step_back(held: HeldItem) -> None:
-    """An old side that itself ran from a point puts its chain in one line with what it landed."""
-    chains = []
+def _replace_whole(work: Work, order: PrepareReplica) -> tuple[str, ...]:
+    """Keep the disks that full copies will replace: nothing is written over them."""
+    held = work.held
+    kept: list[str] = []
     for chain in held.ledger.disks:
-        for layer in chain.beyond:
-            held.path(layer.path).unlink(missing_ok=True)
-        chains.append(replace(chain, beyond=()))
-    held.save_chains(chains, booted=None, committed=False, points=())
+        if _way_of(chain, order) is Way.FULL and chain.whole:
+            kept += set_whole_aside(held, work.means, chain)
+    return tuple(kept)
 
 
-def _for_way(chain: DiskChain, order: PrepareReplica) -> DiskChain:
-    """What of a chain is known stays; a disk that is compared proves nothing until then."""
-    way = Way(order.ways.get(chain.name, Way.FULL.value))
+def _way_of(chain: DiskChain, order: PrepareReplica) -> Way:
+    return Way(order.ways.get(chain.name, Way.FULL.value))
+
+
+def _for_way(held: HeldItem, chain: DiskChain, order: PrepareReplica) -> DiskChain:
+    """
+    What of a chain is known stays. A disk that is compared is what it is now: if somebody wrote to
+    it, that has been noticed. Without a common point it proves none.
+    """
+    way = _way_of(chain, order)
     if way is Way.FULL:
-        return without_seed(chain)
-    if order.common is not None:
-        return chain
-    layers = tuple(replace(layer, state=None) for layer in chain.layers)
-    return replace(chain, base_state=None, layers=layers)
+        disk = replace(chain.disk, size=order.definition.disk(chain.name).size)
+        base = held.path(chain.base).with_name(base_name(disk, replica=True))
+        return without_seed(replace(chain, disk=disk, base=held.name_of(base)))
+    if way is Way.DIFFERENTIAL:
+        return replace(restamped(held, chain), proven=order.common is not None)
+    return chain
 
 
 def _adopt(bench: Bench, order: PrepareReplica) -> None:
@@ -240,18 +252,10 @@ def _adopt(bench: Bench, order: PrepareReplica) -> None:
     held.save_chains(chains)
 
 
-def _kept_past(held: HeldItem, common: Position | None) -> tuple[PastPoint, ...]:
-    """The past ends at the common point: what came after it is not this side's history now."""
-    if common is None:
-        held.forget_maps()
-        return ()
-    return tuple(past for past in held.ledger.past if past.position == common)
-
-
 def _held_points(ledger: ItemLedger) -> tuple[HeldPoint, ...]:
     """Positions this side can prove; of a side that may become a replica those in its chain."""
     chain = ledger.disks[0]
-    here = {chain.base_at, *(layer.position for layer in chain.layers)}
+    here = {chain.base_at, *(layer.position for layer in chain.layers)} if chain.proven else set()
     running = ledger.role in {Role.RUNNING, Role.SOURCE}
     return tuple(
         HeldPoint(
@@ -310,15 +314,17 @@ def _disk_facts(held: HeldItem, chain: DiskChain) -> DiskFacts:
 
 def _unreadable(held: HeldItem, chain: DiskChain) -> str:
     """Why the chain cannot be read, or nothing."""
-    below = held.path(chain.base)
+    intent = held.ledger.committing
+    joined = None if intent is None else held.path(intent.into)  # one may stand below it already
+    below = [held.path(chain.base)]
     try:
-        disk_size(below, chain.disk.format.value)
+        disk_size(below[0], chain.disk.format.value)
         for layer in chain.layers:
             path = held.path(layer.path)
             read_map(path)
-            if backing_of(path) != below:
-                return f"{path} does not stand on {below}"
-            below = path
+            if backing_of(path) not in below:
+                return f"{path} does not stand on {below[-1]}"
+            below = [*(below if below[-1] == joined else ()), path]
     except (HomeportError, OSError) as error:
         return str(error)
     return ""
@@ -326,26 +332,10 @@ def _unreadable(held: HeldItem, chain: DiskChain) -> str:
 
 def _touched(held: HeldItem, chain: DiskChain) -> str:
     """What was written to from outside, or nothing: immutable files look as we left them."""
-    seen = stamp(held.path(chain.base))
-    if chain.base_stamp is not None and seen != chain.base_stamp and not _ours(held, chain):
-        return f"{held.path(chain.base)} was written to from outside"
-    for layer in chain.layers:
-        if _altered(held, layer):
-            return f"{held.path(layer.path)} was written to from outside"
-    return ""
-
-
-def _ours(held: HeldItem, chain: DiskChain) -> bool:
     intent = held.ledger.committing
-    return intent is not None and intent.disk == chain.name and intent.into == chain.base
-
-
-def _altered(held: HeldItem, layer: Layer) -> bool:
-    """A header may have been re-pointed by a commit; content shows in size and inode."""
-    if layer.stamp is None:
-        return False
-    seen = stamp(held.path(layer.path))
-    return (seen.size, seen.inode) != (layer.stamp.size, layer.stamp.inode)
+    ours = () if intent is None else chain.names[chain.names.index(intent.into) :][:3]
+    touched = sorted(altered(held, chain) - set(ours))
+    return f"{held.path(touched[0])} was written to from outside" if touched else ""
 
 
 def _allocated(held: HeldItem, chain: DiskChain) -> int:

@@ -6,6 +6,7 @@ import uuid
 
 from homeport.agent.booting import lay_overlays, manifest_of, place, start
 from homeport.agent.committing import finish_commit
+from homeport.agent.machine import check_name_free, delete_own
 from homeport.agent.operations.failing_over import need_role
 from homeport.agent.operations.order import Bench
 from homeport.errors import RefusedError
@@ -39,8 +40,9 @@ def test_boot(bench: Bench, order: TestBoot) -> PromoteFacts:
         manifest = manifest_of(held, order.position)
         finish_commit(held, means)
         running = held.ledger.test
-        if running is not None and running.position != order.position:
+        if running and (running.position, running.machine) != (order.position, order.machine):
             raise TestRunningError(running.machine)
+        check_name_free(held, means, order.machine)
         overlays: dict[str, str] = {
             chain.name: f"{chain.name}/{chain.name}-ASRtest.qcow2" for chain in held.ledger.disks
         }
@@ -56,6 +58,7 @@ def test_boot(bench: Bench, order: TestBoot) -> PromoteFacts:
             name=order.machine,
             networks={nic.network: order.network for nic in definition.nics if nic.network},
             note=Note(item=held.item, epoch=held.ledger.epoch, role="test", may_start=True),
+            variables=str(held.folder / f"{order.machine}.nvram.fd"),
             uuid=str(uuid.uuid5(TEST_SPACE, f"{held.item}/{order.machine}")),
         )
         means.compute.create(definition, placement)
@@ -69,8 +72,7 @@ def test_cleanup(bench: Bench, order: TestCleanup) -> Nothing:
         test = held.ledger.test
         if test is None:
             return Nothing()
-        work.means.compute.delete(test.machine)
-        for name in test.overlays.values():
-            held.path(name).unlink(missing_ok=True)
+        delete_own(held, work.means, test.machine)
         held.save(test=None, made=held.gone("machine", test.machine, work.means.clock.now()))
+        held.drop(test.overlays.values())
         return Nothing()
