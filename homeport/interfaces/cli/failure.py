@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from homeport.client import JobNotDoneError
 from homeport.errors import (
@@ -22,6 +21,7 @@ from homeport.errors import (
     TransientError,
     describe,
 )
+from homeport.interfaces.cli.render.style import problem
 
 
 class ExitCode(IntEnum):
@@ -74,9 +74,4 @@ def exit_code(error: BaseException) -> ExitCode:
 
 def words_of(error: BaseException) -> RenderableType:
     """What is, why, and what to do, with the code that documentation and support ask for."""
-    facts = describe(error)
-    lines = [Text.assemble(("error: ", "bold red"), (facts["message"], "bold"))]
-    for label, text in (("why", facts["cause"]), ("do", facts["remedy"]), ("code", facts["code"])):
-        if text:
-            lines.append(Text.assemble((f"{label:>5}: ", "dim"), text))
-    return Group(*lines)
+    return problem(describe(error), title="error")

@@ -81,7 +81,7 @@ class Screen:
         if self.as_json:
             self.data(to_plain(kind, value))
         else:
-            self.out.print(words)
+            self.out.print(words, crop=False)
 
     def data(self, plain: object) -> None:
         """One JSON document on standard output, keys in the API's order."""
@@ -90,7 +90,7 @@ class Screen:
 
     def say(self, words: RenderableType) -> None:
         """What happened, for people: on stdout, or on stderr where stdout is JSON."""
-        (self.err if self.as_json else self.out).print(words)
+        (self.err if self.as_json else self.out).print(words, crop=False)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask where somebody can answer; NotConfirmedError when the answer is no."""
@@ -105,7 +105,8 @@ def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     # A pipe has no width: rich's 80 would fold lines that programs like grep then miss.
     width = None if stream.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False, emoji=False)
+    # No markup: what is shown has names and messages of others in it, brackets and all.
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)

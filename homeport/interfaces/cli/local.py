@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel
 
 from homeport.interfaces.cli.frame import SERVER_VARIABLE, Screen, guarded, local_command
 from homeport.settings import load_settings
 
+Part = TypeVar("Part", bound=BaseModel)
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
@@ -71,21 +73,25 @@ def demo(
 
 
 def _serve(**given: Any) -> None:
+    from homeport.wiring import build_server
+
     settings = with_given(load_settings().server, **given)
-    built = import_module("homeport.wiring").build_server(settings)
+    built = build_server(settings)
     # Its own web server answers the signals; after it has, they come here once more.
     with stopped_by_signals(lambda: None):
         built.run()
 
 
 def _work(**given: Any) -> None:
+    from homeport.wiring import build_agent
+
     settings = with_given(load_settings().agent, **given)
-    built = import_module("homeport.wiring").build_agent(settings)
+    built = build_agent(settings)
     with stopped_by_signals(built.stop.set):
         built.run()
 
 
-def with_given(settings: Any, **given: Any) -> Any:
+def with_given(settings: Part, **given: Any) -> Part:
     """Settings with what the command line gave; checked as if the file had said it."""
     said = {name: value for name, value in given.items() if value is not None}
     return type(settings).model_validate({**settings.model_dump(), **said})

@@ -23,11 +23,13 @@ from homeport.interfaces.cli.render.style import (
     problem,
     seconds,
     section,
+    short,
     size,
     spaced,
     state,
     table,
     unprotected,
+    verbatim,
 )
 from homeport.model.messages import Progress, UnsentReport
 from homeport.model.reports import ItemView, LedgerLine, LossReceipt, PointView, SeatReport
@@ -42,17 +44,18 @@ def items(views: Sequence[ItemView], now: datetime) -> RenderableType:
         return Text(
             "Nothing is replicated yet. Protect a machine: homeport protect SITE/VM --to SITE"
         )
-    made = table("ITEM", "PROTECTION", "STATE", "DIRECTION", "RPO", "NEWEST POINT")
+    heads = ("ITEM", "PROTECTION", "STATE", "DIRECTION", "RPO", "POINT", "AGE")
+    made = table(*heads, whole=("PROTECTION", "DIRECTION", "RPO", "POINT", "AGE"))
     for view in views:
         newest = view.newest_point
-        point = f"{newest.position}, {age(newest.taken_at, now)}" if newest else DASH
         made.add_row(
             view.name,
             _protection(view),
             state(view.state),
             arrow(view.direction),
             _rpo(view),
-            point,
+            str(newest.position) if newest else DASH,
+            age(newest.taken_at, now) if newest else DASH,
         )
     alarms = [line for view in views for line in _alarms(view)]
     return spaced(made, Group(*alarms) if alarms else None)
@@ -67,9 +70,15 @@ def _protection(view: ItemView) -> Text:
 
 
 def _rpo(view: ItemView) -> Text:
-    if view.current_rpo is None:
+    if view.current_rpo is None or view.state == DISABLED:
         return Text(DASH)
     return Text(seconds(view.current_rpo), style=GOOD if view.rpo_met else BAD)
+
+
+def _rpo_now(view: ItemView) -> Text:
+    if view.current_rpo is None:
+        return Text("none while nothing is replicated", style=BAD)
+    return Text.assemble(_rpo(view), " now")
 
 
 def _alarms(view: ItemView) -> list[RenderableType]:
@@ -92,7 +101,7 @@ def item(view: ItemView, now: datetime) -> RenderableType:
         Group(*head),
         problem(view.problem) if view.problem else None,
         facts(_item_facts(view, now)),
-        section("Set-aside writes", unsent(view.unsent)) if view.unsent else None,
+        section("Set-aside writes", _unsent(view.unsent)) if view.unsent else None,
         receipt(view.receipt) if view.receipt else None,
         facts([("you can", listed(view.allowed, none="nothing until the job has ended"))]),
     )
@@ -104,10 +113,10 @@ def _item_facts(view: ItemView, now: datetime) -> list[tuple[str, RenderableType
     lines: list[tuple[str, RenderableType]] = [
         ("runs on", _seat(view.running)),
         ("standby", _seat(view.standby)),
-        ("RPO", Text.assemble(_rpo(view), f" of {target} allowed (policy {view.policy})")),
+        ("RPO", Text.assemble(_rpo_now(view), f", {target} allowed (policy {view.policy})")),
         (
             "newest point",
-            f"{newest.position}, taken {age(newest.taken_at, now)}, {newest.consistency}"
+            f"{newest.position}, taken {age(newest.taken_at, now)} ago, {newest.consistency}"
             if newest
             else "none",
         ),
@@ -170,12 +179,18 @@ def points(views: Sequence[PointView], now: datetime) -> RenderableType:
     """Points, newest first."""
     if not views:
         return Text("No recovery points: there is nothing to fail over to.", style=BAD)
-    made = table(
-        "POINT", "TAKEN", "AGE", "CONSISTENCY", "CHANGED", "DEPTH", "", right=("CHANGED", "DEPTH")
-    )
+    heads = ("POINT", "TAKEN", "AGE", "CONSISTENT", "CHANGED", "DEPTH", "")
+    made = table(*heads, right=("AGE", "CHANGED", "DEPTH"), whole=heads[:6])
     for view in reversed(views):
-        row = (str(view.position), moment(view.taken_at), age(view.taken_at, now), view.consistency)
-        made.add_row(*row, size(view.changed), str(view.depth), _marks(view))
+        made.add_row(
+            str(view.position),
+            moment(view.taken_at),
+            age(view.taken_at, now),
+            short(view.consistency),
+            size(view.changed),
+            str(view.depth),
+            _marks(view),
+        )
     return made
 
 
@@ -187,16 +202,20 @@ def _marks(view: PointView) -> str:
 
 
 def unsent(images: Sequence[UnsentReport]) -> RenderableType:
-    """Writes that one side had and the other has not."""
+    """Writes that one side had and the other has not, with the files they are in."""
     if not images:
         return Text("Nothing is set aside.")
+    files = [verbatim(image.path) for image in images]
+    note = Text("Each opens by itself, read-only: qemu-img convert or qemu-nbd -r", style=QUIET)
+    return Group(_unsent(images), Text(""), *files, note)
+
+
+def _unsent(images: Sequence[UnsentReport]) -> RenderableType:
     made = table("DISK", "SIZE", "SINCE POINT", "SET ASIDE", "EXPIRES", right=("SIZE",))
     for image in images:
         dates = (moment(image.set_aside_at), moment(image.expires_at))
         made.add_row(image.disk, size(image.size), str(image.position), *dates)
-    files = [Text(image.path, overflow="fold") for image in images]
-    note = Text("Each opens by itself, read-only: qemu-img convert or qemu-nbd -r", style=QUIET)
-    return Group(made, Text(""), *files, note)
+    return made
 
 
 def receipt(loss: LossReceipt) -> RenderableType:
@@ -223,7 +242,7 @@ def receipt(loss: LossReceipt) -> RenderableType:
     ]
     body: list[RenderableType] = [facts(lines, indent=0)]
     if loss.unsent:
-        body += [Text(""), unsent(loss.unsent)]
+        body += [Text(""), _unsent(loss.unsent)]
     return section("Loss receipt", *body)
 
 
@@ -231,12 +250,11 @@ def ledger(lines: Sequence[LedgerLine]) -> RenderableType:
     """What was made, why, and what of it is gone."""
     if not lines:
         return Text("Nothing is left of what Homeport made.")
-    made = table("ITEM", "HOST", "KIND", "NAME", "WHY", "MADE", "GONE")
+    made = table("ITEM", "HOST", "KIND", "MADE", "GONE", "WHY", "NAME", whole=("MADE",))
     for line in lines:
-        gone = Text(moment(line.gone_at)) if line.gone_at else Text("there")
+        gone = Text(f"{line.gone_at:%Y-%m-%d}" if line.gone_at else "there")
         if line.pending_removal:
             gone = Text("PENDING REMOVAL", style=WARN)
-        made.add_row(
-            line.item, line.host, line.kind, line.name, line.reason, moment(line.made_at), gone
-        )
+        made_on = f"{line.made_at:%Y-%m-%d}"
+        made.add_row(line.item, line.host, line.kind, made_on, gone, line.reason, line.name)
     return made

@@ -19,9 +19,9 @@ from homeport.interfaces.cli.render.style import (
     WARN,
     age,
     problem,
+    span,
     state,
     table,
-    whole,
 )
 from homeport.model.reports import JobReport, TaskReport
 from homeport.units import show_span
@@ -46,7 +46,8 @@ def jobs(reports: Sequence[JobReport], now: datetime) -> RenderableType:
     """Jobs, newest first."""
     if not reports:
         return Text("No jobs.")
-    made = table("JOB", "KIND", "ITEM", "STATE", "BEGAN", "TOOK", "NOW AT")
+    heads = ("JOB", "KIND", "ITEM", "STATE", "AGE", "TOOK", "NOW AT")
+    made = table(*heads, right=("AGE",), whole=("JOB", "STATE", "AGE", "TOOK"))
     for job in reports:
         began = age(job.started_at or job.created_at, now)
         made.add_row(
@@ -76,8 +77,8 @@ def current_task(job: JobReport) -> TaskReport | None:
 def _took(job: JobReport | TaskReport, now: datetime) -> str:
     if job.started_at is None:
         return DASH
-    span = (job.ended_at or now) - job.started_at
-    return show_span(span if span.total_seconds() < 10 else whole(span))
+    took = (job.ended_at or now) - job.started_at
+    return show_span(took) if took.total_seconds() < 10 else span(took)
 
 
 def job(report: JobReport, now: datetime) -> RenderableType:
@@ -104,7 +105,7 @@ def _task(task: TaskReport, now: datetime) -> RenderableType:
     word = _skipped(task) if skipped else _took(task, now) if task.started_at else ""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=2)
-    grid.add_column(width=34, overflow="fold")
+    grid.add_column(width=47, overflow="fold")
     grid.add_column(overflow="fold")
     name = Text(task.name, style=QUIET if skipped else "")
     grid.add_row(Text(f" {mark}", style=style), name, Text(word, style=QUIET))

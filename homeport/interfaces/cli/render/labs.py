@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from homeport.interfaces.cli.render.style import BAD, GOOD, WARN, facts, listed, spaced, table
+from homeport.interfaces.cli.render.style import (
+    BAD,
+    GOOD,
+    QUIET,
+    WARN,
+    facts,
+    listed,
+    spaced,
+    table,
+    verbatim,
+)
 from homeport.lab.hosts import HostReport, LabReport
 
 
@@ -20,14 +30,13 @@ def labs(found: Sequence[LabReport]) -> RenderableType:
 
 def lab(found: LabReport) -> RenderableType:
     """One lab with its hosts."""
-    made = table("HOST", "STATE", "ADDRESS", "SERVICES", "LIBVIRT")
+    made = table("HOST", "STATE", "ADDRESS", "SERVICES")
     for host in found.hosts:
-        made.add_row(
-            host.name, _state(host), str(host.address), listed(sorted(host.services)), host.uri
-        )
+        made.add_row(host.name, _state(host), str(host.address), listed(sorted(host.services)))
     server = f"{found.gateway} on {found.bridge} ({found.network})"
-    head = facts([("folder", str(found.folder)), ("server's address", server)], indent=0)
-    return Group(Text(found.name, style="bold"), head, Text(""), made)
+    head = facts([("folder", str(found.folder)), ("server's address", server)])
+    virsh = [verbatim(f"virsh -c '{host.uri}' list --all", style=QUIET) for host in found.hosts]
+    return Group(Text(found.name, style="bold"), head, Text(""), made, Text(""), *virsh)
 
 
 def _state(host: HostReport) -> Text:

@@ -73,7 +73,7 @@ def mapping(found: MappingReport) -> Text:
 def _host(host: HostReport, now: datetime) -> RenderableType:
     word = ("answers", GOOD) if host.alive else ("DOES NOT ANSWER", BAD)
     head = Text.assemble(
-        (host.name, "bold"), "  ", word, f", last heard {age(host.last_seen, now)}"
+        (host.name, "bold"), "  ", word, f", last heard {age(host.last_seen, now)} ago"
     )
     found = host.inventory
     if found is None:
@@ -130,11 +130,15 @@ def vm(report: VmReport) -> RenderableType:
         ("vcpus, memory", f"{report.vcpus}, {size(report.memory)}"),
         ("item", report.item or "none: it is not protected"),
     ]
+    if report.definition:
+        lines.append(("firmware", report.definition.firmware.value))
+        lines.append(("uuid", report.definition.uuid))
     head = Group(Text(report.name, style="bold"), facts(lines))
-    return spaced(head, _definition(report.definition) if report.definition else None)
+    parts = _definition(report.definition) if report.definition else ()
+    return spaced(head, *parts)
 
 
-def _definition(definition: MachineDefinition) -> RenderableType:
+def _definition(definition: MachineDefinition) -> tuple[RenderableType, ...]:
     disks = table("DISK", "TARGET", "FORMAT", "SIZE", "POOL", right=("SIZE",))
     for disk in definition.disks:
         disks.add_row(disk.name, disk.target, disk.format.value, size(disk.size), disk.pool or DASH)
@@ -142,8 +146,7 @@ def _definition(definition: MachineDefinition) -> RenderableType:
         Text(f"{nic.mac}  {nic.network or 'not attached'}  ({nic.model})")
         for nic in definition.nics
     ]
-    return spaced(
-        facts([("firmware", definition.firmware.value), ("uuid", definition.uuid)]),
+    return (
         section("Disks", disks),
         section("Network cards", *(nics or [Text("none")])),
     )

@@ -10,14 +10,18 @@ from rich.text import Text
 
 from homeport.interfaces.cli.render.style import (
     BAD,
+    DASH,
     GOOD,
+    LOUD,
     QUIET,
     WARN,
     age,
     moment,
+    short,
     size,
     spaced,
     table,
+    verbatim,
 )
 from homeport.model.position import Position
 from homeport.rescue import Exported, FoundItem, FoundPoint, Verdict
@@ -38,27 +42,29 @@ def item(found: FoundItem, verdicts: Verdicts, now: datetime) -> RenderableType:
         lines.append(Text(found.problem, style=WARN))
     if not found.points:
         return Group(*lines, Text("no points: nothing has landed here", style=WARN))
-    made = table("POINT", "TAKEN", "AGE", "CONSISTENCY", "FILES", "VERDICT", right=("FILES",))
+    heads = ("POINT", "TAKEN", "AGE", "CONSISTENT", "FILES", "PROVED", "VERDICT")
+    made = table(*heads, right=("AGE", "FILES", "PROVED"), whole=heads)
     for point in found.points:
         verdict = verdicts[point.position]
-        taken = (moment(point.taken_at), age(point.taken_at, now))
-        row = (str(point.position), *taken, point.consistency, str(verdict.files))
-        made.add_row(*row, _verdict(verdict))
-    return Group(*lines, Text(""), made, *_details(verdicts), *_next(found, verdicts))
+        made.add_row(
+            str(point.position),
+            moment(point.taken_at),
+            age(point.taken_at, now),
+            short(point.consistency),
+            str(verdict.files),
+            str(verdict.proved) if verdict.proved else DASH,
+            Text("whole", style=GOOD) if verdict.whole else Text("DAMAGED", style=LOUD),
+        )
+    return Group(*lines, Text(""), made, *_details(found, verdicts), *_next(found, verdicts))
 
 
-def _verdict(verdict: Verdict) -> Text:
-    if not verdict.whole:
-        return Text("DAMAGED", style=BAD)
-    if verdict.proved:
-        return Text(f"whole, {verdict.proved} files proved by digest", style=GOOD)
-    return Text("whole", style=GOOD)
-
-
-def _details(verdicts: Verdicts) -> list[RenderableType]:
+def _details(found: FoundItem, verdicts: Verdicts) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for position, verdict in verdicts.items():
-        lines += [Text.assemble((f"{position}: ", BAD), words) for words in verdict.problems]
+        lines += [
+            Text.assemble((f"{position}: ", BAD), words.replace(f"{found.folder}/", ""))
+            for words in verdict.problems
+        ]
     notes = dict.fromkeys(words for verdict in verdicts.values() for words in verdict.notes)
     lines += [Text.assemble(("note: ", WARN), words) for words in notes]
     return [Text(""), *lines] if lines else []
@@ -71,8 +77,9 @@ def _next(found: FoundItem, verdicts: Verdicts) -> list[RenderableType]:
     place = f"homeport rescue {found.folder}"
     return [
         Text(""),
-        Text(f"Start the newest whole one ({whole[0]}):  {place} --boot", style=QUIET),
-        Text(f"Copy its disks out:  {place} --export FOLDER", style=QUIET),
+        Text(f"Start the newest whole one, {whole[0]}, or copy its disks out:", style=QUIET),
+        verbatim(f"  {place} --boot", style=QUIET),
+        verbatim(f"  {place} --export FOLDER", style=QUIET),
     ]
 
 

@@ -16,12 +16,14 @@ from homeport.interfaces.cli.render.style import (
     section,
     size,
     spaced,
-    whole,
+    span,
 )
 from homeport.model.estimate import AsrEstimate, Estimate
 from homeport.model.reports import EstimateReport
 from homeport.model.review import DiskReview, Review
-from homeport.units import show_span
+
+DIRECTION = "direction"
+"""The review's first row, which stands in the title already."""
 
 
 def review(made: Review) -> RenderableType:
@@ -31,7 +33,7 @@ def review(made: Review) -> RenderableType:
         Text.assemble(("Reprotect of ", ""), (made.item, "bold"), "   ", arrow(made.direction)),
         _settings(made) if made.rows else None,
         section("Disks", *(_disk(disk) for disk in made.disks)) if known else None,
-        section("Machine", *bullets(made.machine)) if made.machine else None,
+        section("Machine", bullets(made.machine)) if made.machine else None,
         section("Resync", facts(_resync(made), indent=0)) if known else None,
         Group(*(_note(note) for note in made.notes)) if made.notes else None,
         _verdict(made),
@@ -41,7 +43,11 @@ def review(made: Review) -> RenderableType:
 def _settings(made: Review) -> RenderableType:
     new = (" (new)", WARN)
     return facts(
-        [(row.setting, Text.assemble(row.value, new if row.new else "")) for row in made.rows],
+        [
+            (row.setting, Text.assemble(row.value, new if row.new else ""))
+            for row in made.rows
+            if row.setting != DIRECTION
+        ],
         indent=0,
     )
 
@@ -51,7 +57,7 @@ def _disk(disk: DiskReview) -> RenderableType:
         (disk.disk, "bold"),
         f"  {disk.way.value}, reads {size(disk.reads)}, sends {size(disk.sends)}",
     )
-    return Group(head, *bullets((disk.reason, *disk.actions)))
+    return Group(head, bullets((disk.reason, *disk.actions), indent=2))
 
 
 def _resync(made: Review) -> list[tuple[str, RenderableType]]:
@@ -65,18 +71,16 @@ def _resync(made: Review) -> list[tuple[str, RenderableType]]:
 
 def ours(found: Estimate) -> Text:
     """Our estimate with its bounds."""
-    span = found.total
-    low, high = (show_span(whole(bound)) for bound in (span.low, span.high))
-    return Text.assemble((show_span(whole(span.likely)), "bold"), f" ({low} to {high})")
+    total = found.total
+    bounds = f" ({span(total.low)} to {span(total.high)})"
+    return Text.assemble((span(total.likely), "bold"), bounds)
 
 
 def asr(found: AsrEstimate) -> Text:
     """ASR's published formula, with its terms."""
-    terms = (found.checksum, found.difference, found.backlog)
-    checksum, difference, backlog = (show_span(whole(term)) for term in terms)
     return Text(
-        f"{show_span(found.low)} to {show_span(found.high)} (checksum {checksum}, difference "
-        f"{difference}, backlog {backlog}, 20 to 30 min to begin)"
+        f"{span(found.low)} to {span(found.high)} (checksum {span(found.checksum)}, difference "
+        f"{span(found.difference)}, backlog {span(found.backlog)}, 20 to 30 min to begin)"
     )
 
 
@@ -89,7 +93,9 @@ def _verdict(made: Review) -> RenderableType:
         return Text(
             "Nothing stands in the way. Start it: homeport reprotect " + made.item, style=GOOD
         )
-    head = Text(f"{len(made.problems)} problem(s) stand in the way; nothing can start.", style=BAD)
+    count = len(made.problems)
+    words = "1 problem stands" if count == 1 else f"{count} problems stand"
+    head = Text(f"{words} in the way; it cannot be started.", style=BAD)
     return Group(head, *(problem(one) for one in made.problems))
 
 
@@ -114,4 +120,4 @@ def _phases(found: Estimate) -> str:
         ("moving", found.moving),
         ("catching up", found.catching_up),
     )
-    return ", ".join(f"{name} {show_span(span)}" for name, span in named if span)
+    return ", ".join(f"{name} {span(part)}" for name, part in named if part)

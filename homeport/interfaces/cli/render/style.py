@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -21,6 +22,8 @@ DASH = "-"
 LOUD = "bold white on red"
 """For what nobody may overlook."""
 GOOD, BAD, WARN, QUIET = "green", "bold red", "yellow", "dim"
+PROBLEM = (("why", "cause"), ("do", "remedy"), ("code", "code"))
+"""What is told of a problem beside what it is, in this order."""
 STATE_STYLES = {
     "Protected": GOOD,
     "Succeeded": GOOD,
@@ -36,11 +39,12 @@ STATE_STYLES = {
 }
 
 
-def table(*heads: str, right: Iterable[str] = ()) -> Table:
-    """An empty table; the columns named in `right` hold figures."""
+def table(*heads: str, right: Iterable[str] = (), whole: Iterable[str] = ()) -> Table:
+    """An empty table; columns in `right` hold figures, those in `whole` are never folded."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        made.add_column(head, justify="right" if head in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if head in right else "left"
+        made.add_column(head, justify=justify, overflow="fold", no_wrap=head in whole)
     return made
 
 
@@ -79,23 +83,25 @@ def unprotected(name: str, reason: str) -> Text:
     return Text.assemble((" UNPROTECTED ", LOUD), " ", (name, "bold"), f": {reason}")
 
 
-def problem(facts: Mapping[str, str], *, title: str = "Problem") -> RenderableType:
+def problem(told: Mapping[str, str], *, title: str = "Problem") -> RenderableType:
     """A problem as every surface shows it: what is, why, what to do."""
-    lines = [Text.assemble((f"{title}: ", BAD), facts.get("message", ""))]
-    for label, key in (("why", "cause"), ("do", "remedy"), ("code", "code")):
-        if facts.get(key):
-            lines.append(Text.assemble((f"{label:>6}  ", QUIET), facts[key]))
-    return Group(*lines)
+    return Group(
+        Text.assemble((f"{title}: ", BAD), (told.get("message", ""), "bold")),
+        facts((label, told[key]) for label, key in PROBLEM if told.get(key)),
+    )
 
 
-def bullets(lines: Iterable[str]) -> list[RenderableType]:
+def bullets(lines: Iterable[str], *, indent: int = 0) -> RenderableType:
     """Lines, each with a dash before it that folded text does not go under."""
-    made: list[RenderableType] = []
+    grid = Table.grid(padding=(0, 1, 0, 0))
     for line in lines:
-        grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_row("-", Text(line))
-        made.append(grid)
-    return made
+    return Padding(grid, (0, 0, 0, indent))
+
+
+def verbatim(line: str, *, style: str = "") -> Text:
+    """A line that is copied from the screen: never folded, nor to be put into a section."""
+    return Text(line, style=style, no_wrap=True, overflow="ignore")
 
 
 def arrow(direction: str) -> Text:
@@ -110,20 +116,30 @@ def moment(at: datetime | None) -> str:
 
 
 def age(at: datetime | None, now: datetime) -> str:
-    """How long ago."""
-    return DASH if at is None else f"{show_span(whole(max(now - at, timedelta(0))))} ago"
+    """How long since, in one unit: enough to compare lines by."""
+    if at is None:
+        return DASH
+    past = max(0.0, (now - at).total_seconds())
+    for limit, step, unit in ((100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
+        if past < limit:
+            return f"{past / step:.0f} {unit}"
+    return f"{past / 86400:.0f} d"
 
 
-def whole(span: timedelta) -> timedelta:
-    """A span without its fractions of a second."""
-    return timedelta(seconds=round(span.total_seconds()))
+def span(value: timedelta) -> str:
+    """A span in two units at most, to the second."""
+    rounded = timedelta(seconds=round(value.total_seconds()))
+    return show_span(rounded).replace(".0 s", " s") if rounded else show_span(value)
 
 
 def seconds(value: float | None) -> str:
     """Seconds as a span; what is not known is a dash."""
-    if value is None:
-        return DASH
-    return show_span(timedelta(seconds=value) if value < 10 else timedelta(seconds=round(value)))
+    return DASH if value is None else span(timedelta(seconds=value))
+
+
+def short(consistency: str) -> str:
+    """`crash` or `app`, where a column's head says that it is about consistency."""
+    return consistency.removesuffix("-consistent")
 
 
 def size(value: int | None) -> str:
