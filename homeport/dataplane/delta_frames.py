@@ -208,7 +208,8 @@ class FrameReader:
             if chunk is None:
                 raise DeltaFormatError("it is cut off")
             self._buffer += chunk
-        taken = bytes(self._buffer[:length])
+        with memoryview(self._buffer) as view:  # a slice of the buffer itself would copy twice
+            taken = bytes(view[:length])
         del self._buffer[:length]  # cheap: a bytearray only moves its start
         self.bytes_taken += length
         return taken

@@ -58,6 +58,7 @@ from homeport.model.manifest import (
     joint_digest,
 )
 from homeport.model.position import Position
+from homeport.units import MiB
 
 __all__ = [
     "Acknowledgement",
@@ -191,7 +192,7 @@ def land_delta(
         OSError: this side's disk is full or failed.
     """
     partial = path.with_name(path.name + ".partial")
-    meter = Meter(control, total=image.changed)
+    meter = Meter(control, total=image.changed, step=MiB)
     with LayerWriter(
         partial, size=image.size, backing=backing, backing_format=backing_format
     ) as writer:

@@ -54,7 +54,6 @@ Scan: TypeAlias = Callable[[ExtentSet], Pieces]
 """All data of the extents, as of `ChainReader.scan`: it reads ahead, which `Read` cannot."""
 
 _PIECE = MiB  # read at a time: what a frame of a delta takes
-_TOLD = MiB  # bytes between two reports of progress: a report an item costs more than the item
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,21 +169,15 @@ def items_of_pieces(
     """
     The items of a delta, ascending, `pieces` being taken one by one.
 
-    `zero` has no byte of a piece. `done` is told of bytes after every MiB or so, and of the last
-    ones. Stops where the control says so; paced before each piece is handed on.
+    `zero` has no byte of a piece; `done` is told the bytes of each item. Stops where the control
+    says so; paced before each piece is handed on.
     """
-    untold = 0
     for item in _merged(pieces, zero):
         control.check()
         if isinstance(item, DataItem):
             control.pace(item.length)
         yield item
-        untold += item.length
-        if untold >= _TOLD:
-            done(untold)
-            untold = 0
-    if untold:
-        done(untold)
+        done(item.length)
 
 
 def put_encoded(
@@ -238,7 +231,7 @@ def _ship(
     total = source.data.total + source.zero.total
 
     def encode() -> DeltaEncoding:
-        meter = Meter(control, total=total)
+        meter = Meter(control, total=total, step=MiB)
         pieces = source.scan(source.data)
         return encode_delta(header, items_of_pieces(pieces, source.zero, control, done=meter.add))
 

@@ -36,6 +36,14 @@ def test_a_meter_reports_sums_that_never_pass_the_total() -> None:
     assert seen == [(6, 10), (9, 10), (10, 10)]
 
 
+def test_a_meter_with_a_step_keeps_small_sums_back_but_tells_the_whole() -> None:
+    seen: list[tuple[int, int]] = []
+    meter = Meter(Control(progress=lambda *sums: seen.append(sums)), total=10, step=4)
+    for done in (3, 3, 3, 1):
+        meter.add(done)
+    assert seen == [(6, 10), (10, 10)]
+
+
 @pytest.mark.parametrize("workers", [1, 2, 7], ids="{} workers".format)
 def test_every_input_is_worked_on_once(workers: int) -> None:
     done: list[int] = []
