@@ -30,6 +30,11 @@ PAST_KEPT = 512
 """Positions whose identity and change map are remembered: hours of history at any interval."""
 
 
+def entry(kind: str, name: str, reason: str, at: datetime) -> LedgerEntry:
+    """One thing that is made, entered before it is."""
+    return LedgerEntry(kind=kind, name=name, reason=reason, made_at=at)
+
+
 class StaleEpochError(RefusedError):
     """An order from before the last change of owner."""
 
@@ -135,7 +140,7 @@ class HeldItem:
         """The entries with one more thing made; the same thing is entered once."""
         if any(e.kind == kind and e.name == name and e.gone_at is None for e in self.ledger.made):
             return self.ledger.made
-        return (*self.ledger.made, LedgerEntry(kind=kind, name=name, reason=reason, made_at=at))
+        return (*self.ledger.made, entry(kind, name, reason, at))
 
     def gone(self, kind: str, name: str, at: datetime) -> tuple[LedgerEntry, ...]:
         """The entries with one thing marked as gone."""

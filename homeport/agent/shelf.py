@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from homeport.agent.held import HeldItem
+from homeport.agent.ledgers import UnknownItemError
 from homeport.agent.means import Means
 from homeport.agent.work import CycleState, Work
 from homeport.dataplane.pipeline import Control
@@ -79,6 +80,7 @@ class Shelf:
             self._claims[item] = self._claims.get(item, 0) + 1
         try:
             with held.lock:
+                self._check_held(item, held)
                 yield Work(held=held, means=self.means, control=control, state=self.state(item))
         finally:
             with self._lock:
@@ -93,8 +95,15 @@ class Shelf:
             control, cancelled=lambda: control.cancelled() or self._claimed(item)
         )
         with held.lock:
+            self._check_held(item, held)
             state = self.state(item)
             yield Work(held=held, means=self.means, control=interruptible, state=state)
+
+    def _check_held(self, item: str, held: HeldItem) -> None:
+        """Raise UnknownItemError if the item was released while its lock was waited for."""
+        with self._lock:
+            if self._held.get(item) is not held:
+                raise UnknownItemError(item)
 
     def _claimed(self, item: str) -> bool:
         with self._lock:

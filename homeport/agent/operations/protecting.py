@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from homeport.agent.bases import base_name
+from homeport.agent.held import entry
 from homeport.agent.ledgers import FOLDER, item_folder
+from homeport.agent.machine import variables_in
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
-from homeport.agent.rotation import rotate
+from homeport.agent.rotation import recover_rotation, rotate
 from homeport.dataplane.points import stamp
 from homeport.errors import HomeportError, RefusedError
 from homeport.model.host import HostInventory, Note, UnsupportedMachineError
+from homeport.model.ids import ItemId, VaultId
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain, ItemLedger
 from homeport.model.machine import DiskDefinition, MachineDefinition, PowerState
@@ -61,8 +64,11 @@ def prepare_target(bench: Bench, order: PrepareTarget) -> TargetFacts:
     problems = list(_target_problems(bench, order, inventory))
     if problems or pool is None or order.only_check:
         return TargetFacts(problems=tuple(problems))
-    folder = item_folder(Path(pool.path), order.name, order.item)
+    folder = item_folder(Path(pool.path).resolve(), order.name, order.item)
     if not bench.shelf.has(order.item):
+        now = bench.means.clock.now()
+        disks = tuple(replica_chain(disk) for disk in order.definition.disks)
+        bases = [str(folder.parent.parent / Path(chain.base).name) for chain in disks]
         ledger = ItemLedger(
             vault=order.vault,
             item=order.item,
@@ -71,17 +77,16 @@ def prepare_target(bench: Bench, order: PrepareTarget) -> TargetFacts:
             role=Role.TARGET,
             epoch=order.epoch,
             definition=order.definition,
-            disks=tuple(replica_chain(disk) for disk in order.definition.disks),
+            disks=disks,
             original=False,
             policy=ReplicationPolicy(name="default"),
             networks=order.networks,
+            made=(
+                entry("folder", str(folder), "layers, points and ledger", now),
+                *(entry("disk", base, "replica disk", now) for base in bases),
+            ),
         )
-        held = bench.shelf.add(order.item, folder, ledger)
-        now = bench.means.clock.now()
-        held.save(made=held.made("folder", str(folder), "layers, points and ledger", now))
-        for chain in held.ledger.disks:
-            name = str(held.path(chain.base))
-            held.save(made=held.made("disk", name, "replica disk", now))
+        bench.shelf.add(order.item, folder, ledger)
     return TargetFacts(problems=(), folder=str(folder))
 
 
@@ -99,6 +104,7 @@ def arm(bench: Bench, order: Arm) -> At:
         means.compute.set_autostart(order.machine, on=False)
         note = Note(item=order.item, epoch=order.epoch, role="source", may_start=True)
         means.compute.set_note(order.machine, note)
+        recover_rotation(held, means)
         if held.ledger.stands_at is None:
             rotate(held, means)
         return At(position=held.ledger.newest_captured)
@@ -113,7 +119,7 @@ def _begin(bench: Bench, order: Arm) -> None:
     means = bench.means
     definition = means.compute.describe(order.machine)
     sources = means.compute.sources(order.machine).persistent
-    paths = {disk.name: Path(sources[disk.target]) for disk in definition.disks}
+    paths = {disk.name: resolved(Path(sources[disk.target])) for disk in definition.disks}
     first = paths[definition.disks[0].name].parent
     folder = item_folder(first, order.name, order.item)
     chains = tuple(
@@ -124,6 +130,8 @@ def _begin(bench: Bench, order: Arm) -> None:
         )
         for disk in definition.disks
     )
+    now = means.clock.now()
+    store = store_prefix(order.cache, order.vault, order.item)
     ledger = ItemLedger(
         vault=order.vault,
         item=order.item,
@@ -136,18 +144,25 @@ def _begin(bench: Bench, order: Arm) -> None:
         original=True,
         policy=order.policy,
         cache=order.cache,
+        variables=variables_in(definition),
         autostart=_autostart(means, order.machine),
+        made=(
+            entry("folder", str(folder), "overlays and ledger", now),
+            entry("note", order.machine, "epoch in the machine's metadata", now),
+            entry("objects", store, "the cache", now),
+        ),
     )
-    held = bench.shelf.add(order.item, folder, ledger)
-    now = means.clock.now()
-    held.save(made=held.made("folder", str(folder), "overlays and ledger", now))
-    held.save(made=held.made("note", order.machine, "epoch in the machine's metadata", now))
-    held.save(made=held.made("objects", store_prefix(order.cache, held.ledger), "the cache", now))
+    bench.shelf.add(order.item, folder, ledger)
 
 
-def store_prefix(cache: StoreAddress, ledger: ItemLedger) -> str:
+def resolved(path: Path) -> Path:
+    """The path with links in its folders followed: relative names need that. Itself it stays."""
+    return path.parent.resolve() / path.name
+
+
+def store_prefix(cache: StoreAddress, vault: VaultId, item: ItemId) -> str:
     """Where an item's objects lie, for people."""
-    return f"{cache.url.rstrip('/')}/v1/{ledger.vault}/{ledger.item}/"
+    return f"{cache.url.rstrip('/')}/v1/{vault}/{item}/"
 
 
 def _autostart(means: Means, machine: str) -> bool:

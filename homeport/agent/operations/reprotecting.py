@@ -147,7 +147,9 @@ def reverse(bench: Bench, order: Reverse) -> At:
             acknowledged=None,
             bytes_moved=0,
             definition=describe_here(held, means)[0],
-            made=held.made("objects", store_prefix(order.cache, held.ledger), "the cache", now),
+            made=held.made(
+                "objects", store_prefix(order.cache, held.ledger.vault, held.item), "the cache", now
+            ),
         )
         ways = {
             name: Way.EXACT.value if way == Way.NOTHING.value else way
@@ -171,7 +173,7 @@ def _leave_store(work: Work) -> None:
         sweep_all(work.items)
     except TransientError:
         return
-    prefix = store_prefix(held.ledger.cache, held.ledger)
+    prefix = store_prefix(held.ledger.cache, held.ledger.vault, held.item)
     held.save(made=held.gone("objects", prefix, work.means.clock.now()))
 
 

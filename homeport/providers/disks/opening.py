@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from homeport.dataplane.bases import BaseWriter, RawBase
-from homeport.dataplane.qcow2 import ChainReader, UnsupportedQcow2Error
+from homeport.dataplane.qcow2 import ChainReader, UnsupportedQcow2Error, read_header
 from homeport.dataplane.qcow2_chain import BaseFormat
 from homeport.model.machine import DiskFormat
 from homeport.providers.disks.nbd import NbdDisk, create_qcow2_base
@@ -27,12 +27,17 @@ def open_reader(paths: Sequence[Path], base_format: str) -> ChainReader | NbdDis
         Qcow2FormatError, OSError: a file is damaged, or cannot be read.
         NbdMissingError, NbdServerError: only QEMU could read it, and cannot.
     """
-    if base_format in ("raw", "qcow2"):
+    if base_format == "raw" or (base_format == "qcow2" and not _stands_on_more(paths)):
         try:
             return ChainReader(paths, base_format=cast("BaseFormat", base_format))
         except UnsupportedQcow2Error:
             pass  # compressed, encrypted, data in another file: QEMU's to read
     return NbdDisk(paths[0], image_format="qcow2" if len(paths) > 1 else base_format)
+
+
+def _stands_on_more(paths: Sequence[Path]) -> bool:
+    """Whether the lowest file is no base: a user's disk may be an overlay on a template."""
+    return bool(paths) and read_header(paths[-1]).backing_name is not None
 
 
 def open_base(path: Path, *, image_format: DiskFormat, size: int, cluster_size: int) -> BaseWriter:
