@@ -25,7 +25,12 @@ FURNITURE = Furniture(
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> HostFolder:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostFolder:
+    """A new host; what libvirt's packages bring is made up, for theirs is readable by root only."""
+    packaged = tmp_path / "packaged"
+    (packaged / "nwfilter").mkdir(parents=True)
+    (packaged / "nwfilter/clean-traffic.xml").write_text("<filter/>")
+    monkeypatch.setattr(furnish, "PACKAGED", packaged)
     return HostFolder(path=tmp_path / "east")
 
 
@@ -78,6 +83,7 @@ def test_a_new_host_gets_all_and_starts_it_by_itself(host: HostFolder) -> None:
         link = etc / name / "autostart/default.xml"
         assert link.readlink() == Path(f"/etc/libvirt/{inside}/default.xml")
         assert (etc / name / "default.xml").read_text()
+    assert (etc / "nwfilter/clean-traffic.xml").read_text() == "<filter/>"
     assert host.images.is_dir()
     assert host.guests.is_dir()
     assert host.hooks.is_dir()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -29,14 +30,21 @@ EAST = HostState(
 
 
 @pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose sockets have paths that fit; pytest's own has the user's name in it."""
+    with tempfile.TemporaryDirectory(prefix="hp-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def settings(tmp_path: Path) -> LabSettings:
     return LabSettings(folder=Path("/tmp") / tmp_path.name, cache=tmp_path)
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
+def lab(short_folder: Path, tmp_path: Path) -> Lab:
     """A lab whose machine was restarted: known, with nothing running."""
-    settings = LabSettings(folder=tmp_path / "l", cache=tmp_path)
+    settings = LabSettings(folder=short_folder, cache=tmp_path)
     lab = Lab("demo", settings)
     known = LabState(
         network=IPv4Network("169.254.213.0/24"), bridge="hpb", dhcp=True, hosts={"east": EAST}
