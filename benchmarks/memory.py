@@ -17,10 +17,9 @@ from benchmarks.record import Row
 from benchmarks.resync import reprotect
 from benchmarks.sites import two_sites
 from homeport.model.planning import Way
-from homeport.units import GiB, KiB, MiB, show_size
+from homeport.units import GiB, KiB, show_size
 
 LIMIT = "the same work on the small disk: the large one must not need more"
-_USED = 256 * MiB
 
 
 def run(ground: Ground) -> Iterator[Row]:
@@ -38,19 +37,26 @@ def run(ground: Ground) -> Iterator[Row]:
 
 def _in_own_process(ground: Ground, size: int) -> dict[str, int]:
     folder = ground.room(f"memory-{size}")
-    argv = [sys.executable, "-m", "benchmarks.memory", str(folder), str(size)]
+    argv = [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        str(folder),
+        str(size),
+        str(ground.scale.used // 4),
+    ]
     done = subprocess.run(argv, check=True, capture_output=True, text=True)
     found: dict[str, int] = json.loads(done.stdout)
     return found
 
 
-def measure(folder: Path, size: int) -> dict[str, int]:
+def measure(folder: Path, size: int, used: int) -> dict[str, int]:
     """Peaks by phase; both sites live in this one process, so each is the sum of two agents."""
-    scale = Scale(name="memory", disk=size, used=_USED, changed=16 * MiB, runs=1, large=size)
+    scale = Scale(name="memory", disk=size, used=used, changed=used // 16, runs=1, large=size)
     ground = Ground(folder=folder, scale=scale)
     sites = two_sites(ground, "sites")
     peaks = {"before": peak_memory()}
-    blocks = list(scattered(scale.changed, within=_USED, block=4 * KiB))
+    blocks = list(scattered(scale.changed, within=used, block=4 * KiB))
 
     def watch(phase: str, work: Callable[[], object]) -> None:
         forget_peak()
@@ -77,4 +83,4 @@ def measure(folder: Path, size: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(measure(Path(sys.argv[1]), *map(int, sys.argv[2:]))))
