@@ -2,8 +2,8 @@
 The estimate held against what it took, at sizes it was not calibrated with.
 
 Rates are measured once in this run, on a disk of its own, as the product measures them: the link by
-the first copy, digests by digesting. The time for preparing is left out of both: it is a fixed sum
-for switching off and renaming, of which the twin has nothing.
+the first copy, digests by digesting. The time for preparing is apart: the estimate's is a fixed sum
+for switching off a guest, which the twin does not do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from functools import partial
 
 from benchmarks.ground import Ground, scattered, stopwatch
 from benchmarks.record import Row, Spread, show_seconds
-from benchmarks.resync import reprotect
 from benchmarks.sites import Sites, two_sites
 from homeport.dataplane.digest import COARSE, digest_blocks
 from homeport.model.estimate import Rates, estimate
@@ -46,7 +45,7 @@ def _calibrated(ground: Ground) -> Rates:
     used = max(ground.scale.used // 8, 64 * MiB)
     disk = ground.disk(size=GiB, used=used)
     sites = two_sites(ground, "estimate-rates", disk)
-    link = used / stopwatch(sites.seed)
+    link = used / sites.seed()
     with closing(open_reader((disk,), "raw")) as reader:
         digest = partial(digest_blocks, reader.read, size=reader.size, block=COARSE)
         seconds = stopwatch(lambda: digest(allocated=reader.allocated()))
@@ -58,15 +57,14 @@ def _case(sites: Sites, rates: Rates, way: Way, *, total: int, within: int, seed
     sites.guest(list(scattered(total, within=within, seed=seed)))
     found = estimate(_planned(sites, way), rates)
     likely = (found.comparing + found.moving + found.catching_up).total_seconds()
-    took = stopwatch(lambda: reprotect(sites, way))
-    sites.running.one_pass()
+    orders, took = sites.resync(way)
     error = (likely - took) / took
     return Row(
         bench="estimate",
         case=f"{way.value}, {show_size(total)} of {show_size(within)}",
         ours=Spread((took,)),
-        note=f"estimated {show_seconds(likely)}: {error:+.0%}",
-        facts={"estimated": likely, "took": took, "error": error},
+        note=f"estimated {show_seconds(likely)}: {error:+.0%}; preparing {show_seconds(orders)}",
+        facts={"estimated": likely, "took": took, "error": error, "preparing": orders},
     )
 
 

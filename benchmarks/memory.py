@@ -14,7 +14,6 @@ from pathlib import Path
 
 from benchmarks.ground import Ground, Scale, forget_peak, peak_memory, scattered
 from benchmarks.record import Row
-from benchmarks.resync import reprotect
 from benchmarks.sites import two_sites
 from homeport.model.planning import Way
 from homeport.units import GiB, KiB, show_size
@@ -74,11 +73,10 @@ def measure(folder: Path, size: int, used: int) -> dict[str, int]:
     watch("cycle", cycle)
     sites.fail_over_now()
     sites.guest(blocks)
-    watch("exact", lambda: reprotect(sites, Way.EXACT))
-    sites.running.one_pass()
+    watch("exact", lambda: sites.resync(Way.EXACT))
     sites.fail_over_now()
     sites.guest(blocks)
-    watch("differential", lambda: reprotect(sites, Way.DIFFERENTIAL))
+    watch("differential", lambda: sites.resync(Way.DIFFERENTIAL))
     return peaks
 
 

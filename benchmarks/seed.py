@@ -19,7 +19,7 @@ def run(ground: Ground) -> Iterator[Row]:
     def ours() -> float:
         nonlocal moved
         sites = two_sites(ground, "seed")
-        seconds = stopwatch(sites.seed)
+        seconds = sites.seed()
         moved = sites.moved
         tool("rm", "-r", sites.root)
         return seconds

@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -26,6 +26,7 @@ from homeport.dataplane.pipeline import Control
 from homeport.dataplane.wrappers import MeteredStore
 from homeport.model.ids import HostName, SiteName
 from homeport.model.messages import StoreAddress
+from homeport.model.planning import Way
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.position import Position
 from homeport.providers.disks.opening import open_base, open_reader
@@ -35,6 +36,7 @@ from tests.world import ITEM, Host, ManualClock, World
 
 DEV, DISK = "vda", "web-vda"
 _PAUSE = 0.005  # seconds: where an agent would wait for the other side
+_LOOK = 0.001  # seconds between two looks at a ledger
 
 
 class BenchClock(ManualClock):
@@ -124,22 +126,41 @@ class Sites(World):
         top = self.running.compute.sources("web").live[DEV]
         guest_writes(Path(top), blocks)
 
-    def seed(self) -> None:
-        """Protect the machine and land the first copy, both sides at work at once."""
-        self.protect()
-        self.both(lambda: self.standby.ledger.stands_at is not None)
+    def seed(self) -> float:
+        """Protect the machine and land the first copy; seconds until it is listed."""
+        seconds = stopwatch(self.protect)
+        seconds += self.both(lambda: self.standby.ledger.stands_at is not None)
         self.running.one_pass()
+        return seconds
 
-    def both(self, landed: Callable[[], bool]) -> None:
-        """A pass of the running side, passes of the other beside it until it has `landed`."""
-        with ThreadPoolExecutor(1) as pool:
+    def resync(self, way: Way | None = None) -> tuple[float, float]:
+        """
+        Reprotect: seconds of the orders, and from there until the first point is listed.
+
+        What makes chains short afterwards is done, and in neither figure.
+        """
+        orders = stopwatch(lambda: self.reprotect(way=way))
+        listed = self.both(lambda: not self.standby.ledger.resyncing)
+        self.running.one_pass()
+        return orders, listed
+
+    def both(self, listed: Callable[[], bool]) -> float:
+        """A pass of the running side beside passes of the other one; seconds until `listed`."""
+        began = time.perf_counter()
+        with ThreadPoolExecutor(2) as pool:
             running = pool.submit(self.running.one_pass)
-            while not running.done():
-                self.standby.one_pass()
-                time.sleep(_PAUSE)
+            standby = pool.submit(self._land_until, listed)
+            while not (listed() or standby.done() or _failed(running)):
+                time.sleep(_LOOK)
+            seconds = time.perf_counter() - began
             running.result()
-        while not landed():
+            standby.result()
+        return seconds
+
+    def _land_until(self, listed: Callable[[], bool]) -> None:
+        while not listed():
             self.standby.one_pass()
+            time.sleep(_PAUSE)
 
     def rotate(self) -> Position:
         """A point of this moment, captured and not shipped."""
@@ -160,6 +181,10 @@ class Sites(World):
     def moved(self) -> int:
         """Bytes both sides have put into cache stores."""
         return sum(site.put for site in (self.east, self.west) if isinstance(site, Site))
+
+
+def _failed(work: Future[None]) -> bool:
+    return work.done() and work.exception() is not None
 
 
 class ReadMeter:

@@ -145,6 +145,7 @@ class Comparison:
         self._open: list[int] = []  # windows not compared to the end, once `_held` is known
         self._ours: dict[int, BlockDigests] = {}  # coarse, of windows the other side is behind in
         self._differ: dict[int, ExtentSet] = {}  # put, and not answered yet
+        self._fine: dict[int, BlockDigests] = {}  # of one such window: at most 16 MiB
         self._found: list[ExtentSet] = []
 
     @property
@@ -245,17 +246,28 @@ class Comparison:
         elif name not in self._there:  # the other side found it damaged
             self._put(name, encode_map(self._differ[window]))
         if name_of(FINE_TOLD, window) not in self._there:
-            return False
-        ours = self._digest(block=FINE, within=self._differ[window])
+            return self._digest_ahead(window)
+        ours = self._fine.pop(window, None) or self._fine_digests(window)
         found = differing(ours, self._exchange.digests(name_of(FINE_TOLD, window), ours))
         self._put(name_of(FOUND, window), encode_map(found))
         return self._close(window, found)
+
+    def _digest_ahead(self, window: int) -> bool:
+        """Digest the fine level while the other side does; of one window at a time."""
+        if self._fine:
+            return False
+        self._fine[window] = self._fine_digests(window)
+        return True
+
+    def _fine_digests(self, window: int) -> BlockDigests:
+        return self._digest(block=FINE, within=self._differ[window])
 
     def _close(self, window: int, found: ExtentSet) -> bool:
         self._found.append(found)
         self._open.remove(window)
         self._differ.pop(window, None)
         self._ours.pop(window, None)
+        self._fine.pop(window, None)
         size, left = self._asked.size, len(self._open) * self._asked.window
         self._control.progress(max(size - left, 0), size)
         return True
