@@ -124,6 +124,23 @@ def test_what_was_written_is_found_to_the_block(sides: Sides) -> None:
     assert sides.find() == DIFFERENT == sides.truly_different()
 
 
+def test_the_fine_level_is_digested_while_the_other_side_does(sides: Sides) -> None:
+    asking = sides.comparison()
+    while asking.step():
+        pass
+    sides.answer()
+    while asking.step():
+        pass
+    ahead = sides.reader.bytes_read
+    while sides.answer() or asking.step():
+        pass
+    assert asking.found == DIFFERENT
+    assert ahead > sides.reader.allocated().total
+    windows = len({extent.start // WINDOW for extent in DIFFERENT})
+    assert windows > 1
+    assert sides.reader.bytes_read > ahead  # of one window at a time, not of all
+
+
 def test_equal_disks_differ_nowhere_and_only_one_level_crosses(tmp_path: Path) -> None:
     sides = Sides(tmp_path)
     sides.make(SHARED, SHARED)
