@@ -25,14 +25,14 @@ def name_bases(held: HeldItem, *, replica: bool) -> tuple[str, ...]:
     """
     Give every base its name for this role; what was renamed, in words. Nobody runs from the chains.
 
-    A block device keeps its name.
+    A block device keeps its name, and a base that is being filled has the replica's from the start.
     """
     renamed = []
     for name in [chain.name for chain in held.ledger.disks]:
         chain = held.ledger.chain(name)
         old = held.path(chain.base)
         new = old.with_name(base_name(chain.disk, replica=replica))
-        if old == new or old.is_block_device():
+        if old == new or not chain.whole or old.is_block_device():
             continue
         touched = altered(held, chain)
         above = held.standing_on(chain, old, new)

@@ -69,8 +69,19 @@ class Compute(Protocol):
         For machines with an open intent to rotate with `quiesce`; True if the guest answered.
         """
 
-    def set_sources(self, machine: str, paths: Mapping[str, Path]) -> None:
-        """Correct the persistent definition's disk files, by target. Leaves a running machine."""
+    def set_sources(
+        self,
+        machine: str,
+        paths: Mapping[str, Path],
+        *,
+        formats: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Correct the persistent definition's disk files, by target. Leaves a running machine.
+
+        `formats` are the files' formats where the caller knows them; others are taken from the
+        chains that the definition has now, whose files must then still be there.
+        """
 
     def commit(
         self,

@@ -580,6 +580,11 @@ class TestSetSources:
         with pytest.raises(RefusedError, match="not known"):
             rig.compute.set_sources("web", {"vda": qcow2_file(two_disks / "other")})
 
+    def test_a_format_that_is_known_needs_no_chain(self, rig: Rig, two_disks: Path) -> None:
+        other = qcow2_file(two_disks / "other")
+        rig.compute.set_sources("web", {"vda": other}, formats={"vda": "qcow2"})
+        assert rig.compute.describe("web").disks[0].format is DiskFormat.QCOW2
+
     def test_an_unknown_disk_is_refused(self, rig: Rig, two_disks: Path) -> None:
         with pytest.raises(UnknownDiskError):
             rig.compute.set_sources("web", {"vdz": two_disks / "root.raw"})

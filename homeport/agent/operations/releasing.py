@@ -117,7 +117,8 @@ def _hand_over(held: HeldItem, means: Means) -> None:
     """The definition names the bases, the note and lock are gone, autostart is as it was."""
     machine = held.ledger.machine
     paths = {chain.disk.target: held.path(chain.base) for chain in held.ledger.disks}
-    means.compute.set_sources(machine, paths)
+    formats = {chain.disk.target: chain.disk.format.value for chain in held.ledger.disks}
+    means.compute.set_sources(machine, paths, formats=formats)
     means.compute.set_note(machine, None)
     if held.ledger.autostart:
         means.compute.set_autostart(machine, on=True)

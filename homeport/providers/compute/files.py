@@ -99,12 +99,18 @@ def format_in(path: Path, chains: Iterable[Iterable[Image]]) -> str:
 
 
 def with_sources(
-    machine: str, persistent: str, live: str, paths: Mapping[str, Path], host: Host
+    machine: str,
+    persistent: str,
+    live: str,
+    paths: Mapping[str, Path],
+    host: Host,
+    *,
+    formats: Mapping[str, str],
 ) -> str | None:
     """
     The persistent definition with other disk files; None if it has them already.
 
-    Formats are taken from the disks' chains as both views have them.
+    Formats that are not given are taken from the disks' chains as both views have them.
     """
     root, running = domain_xml.parse(persistent), domain_xml.parse(live)
     current = top_files(root, host)
@@ -114,8 +120,8 @@ def with_sources(
             raise UnknownDiskError(machine, target, "its definition has no such disk")
         if same_file(current[target], path):
             continue
-        chains = [_chain_of(view, target, host) for view in (root, running)]
-        place = DiskPlace(path=str(path), format=format_in(path, chains))
+        chains = (_chain_of(view, target, host) for view in (root, running))
+        place = DiskPlace(path=str(path), format=formats.get(target) or format_in(path, chains))
         domain_xml.point_disk(domain_xml.disk_element(root, target), place)
         changed = True
     return domain_xml.print_xml(root) if changed else None

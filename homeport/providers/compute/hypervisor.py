@@ -137,13 +137,20 @@ class LibvirtCompute:
         with self._connection.machine(machine, "thaw the guest") as domain:
             return guest.thaw(domain)
 
-    def set_sources(self, machine: str, paths: Mapping[str, Path]) -> None:
+    def set_sources(
+        self,
+        machine: str,
+        paths: Mapping[str, Path],
+        *,
+        formats: Mapping[str, str] | None = None,
+    ) -> None:
         """See `Compute`."""
         with self._connection.session("correct the machine's definition", machine) as link:
             domain = link.lookupByName(machine)
             text = domain.XMLDesc(_PERSISTENT)
+            host = inventory.host_of(link)
             corrected = files.with_sources(
-                machine, text, domain.XMLDesc(0), paths, inventory.host_of(link)
+                machine, text, domain.XMLDesc(0), paths, host, formats=formats or {}
             )
             if corrected is not None:
                 link.defineXML(corrected)

@@ -178,12 +178,18 @@ class MemoryCompute:
             found.frozen = found.frozen and not answers
             return answers
 
-    def set_sources(self, machine: str, paths: Mapping[str, Path]) -> None:
+    def set_sources(
+        self,
+        machine: str,
+        paths: Mapping[str, Path],
+        *,
+        formats: Mapping[str, str] | None = None,
+    ) -> None:
         """See `Compute`."""
         with self._lock:
             found = self._of(machine)
             corrected = files.with_sources(
-                machine, found.persistent, found.view, paths, self._host()
+                machine, found.persistent, found.view, paths, self._host(), formats=formats or {}
             )
             found.persistent = corrected or found.persistent
 
