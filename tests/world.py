@@ -9,6 +9,7 @@ files while machines run on. A plain bytearray beside each disk says what it mus
 from __future__ import annotations
 
 import subprocess
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -74,7 +75,8 @@ class ManualClock:
         return self.at.timestamp()
 
     def sleep(self, seconds: float, wake: Any = None) -> bool:
-        self.at += timedelta(seconds=seconds)
+        """Two sides wait for each other in a comparison: no time of theirs passes meanwhile."""
+        time.sleep(0.001)
         return False
 
     def pass_time(self, seconds: float) -> None:
@@ -126,9 +128,9 @@ class Host:
     def ledger(self) -> ItemLedger:
         return self.shelf.peek(ITEM).ledger
 
-    def order(self, args: Any) -> Any:
+    def order(self, args: Any, kind: str | None = None) -> Any:
         """Have the agent do something once; its error is raised here."""
-        kind = KINDS[type(args)]
+        kind = kind or KINDS[type(args)]
         taken, given = OPERATIONS[kind]
         order = OperationOrder(
             id=OperationId(uuid.uuid4().hex), kind=kind, item=ITEM, args=to_plain(taken, args)
@@ -259,13 +261,23 @@ class World:
             self.running.one_pass()
 
     def _both(self) -> None:
-        """A pass of each side at once: in a differential resync they wait for each other."""
+        """A pass of each side; at once in a differential resync, where they wait for each other."""
+        if not self.compares:
+            self.running.one_pass()
+            self.standby.one_pass()
+            return
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self.running.one_pass)
             while not running.done():
                 self.standby.one_pass()
             running.result()
         self.standby.one_pass()
+
+    @property
+    def compares(self) -> bool:
+        """Whether the running side has a point to ship that both sides must compare for."""
+        waiting = [point for point in self.running.ledger.captured if not point.shipped]
+        return any(Way.DIFFERENTIAL.value in point.ways.values() for point in waiting)
 
     def capture(self) -> Position:
         """A point of this moment, landed."""
@@ -274,15 +286,26 @@ class World:
         self.replicate(1)
         return position
 
-    def fail_over(self, position: Position | None = None, *, planned: bool = False) -> Position:
-        """Boot a point at the standby side; the machine is lost where it ran."""
+    def fail_over(
+        self,
+        position: Position | None = None,
+        *,
+        planned: bool = False,
+        source_answers: bool = True,
+    ) -> Position:
+        """
+        Boot a point at the standby side; the machine is lost where it ran.
+
+        A source that does not answer is not fenced: it may run on, and ship.
+        """
         old, new = self.running, self.standby
         if planned:
             old.order(FinalCapture(item=ITEM, epoch=self.epoch, timeout=0))
         landed = new.order(LandAll(item=ITEM, epoch=self.epoch)).position
         chosen = position or landed
         self.epoch += 1
-        old.order(Fence(item=ITEM, epoch=self.epoch))
+        if source_answers:
+            old.order(Fence(item=ITEM, epoch=self.epoch))
         self._promote(new, chosen)
         self.running, self.standby = new, old
         self.believe(chosen)
