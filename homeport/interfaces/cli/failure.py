@@ -23,6 +23,9 @@ from homeport.errors import (
 )
 from homeport.interfaces.cli.render.style import problem
 
+DEBUG_VARIABLE = "HOMEPORT_DEBUG"
+"""Set to anything, errors are shown with where they came from."""
+
 
 class ExitCode(IntEnum):
     """How a command ended."""
@@ -72,6 +75,14 @@ def exit_code(error: BaseException) -> ExitCode:
     return next((code for kind, code in _KINDS if isinstance(error, kind)), ExitCode.INTERNAL)
 
 
+def facts_of(error: BaseException) -> dict[str, str]:
+    """The error for people and programs; of one that nobody foresaw, how to see more of it."""
+    found = describe(error)
+    if isinstance(error, HomeportError):
+        return found
+    return {**found, "remedy": f"Run it again with {DEBUG_VARIABLE}=1 to see where, and report it."}
+
+
 def words_of(error: BaseException) -> RenderableType:
     """What is, why, and what to do, with the code that documentation and support ask for."""
-    return problem(describe(error), title="error")
+    return problem(facts_of(error), title="error")

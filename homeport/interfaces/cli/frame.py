@@ -23,13 +23,11 @@ from rich.console import Console, RenderableType
 
 from homeport.client import DEFAULT_URL, Client
 from homeport.clock import Clock, SystemClock
-from homeport.errors import RefusedError, describe
-from homeport.interfaces.cli.failure import ExitCode, exit_code, words_of
+from homeport.errors import RefusedError
+from homeport.interfaces.cli.failure import DEBUG_VARIABLE, ExitCode, exit_code, facts_of, words_of
 from homeport.model.codec import to_plain
 
 SERVER_VARIABLE = "HOMEPORT_SERVER_URL"
-DEBUG_VARIABLE = "HOMEPORT_DEBUG"
-"""Set to anything, an error that nobody foresaw is shown with where it came from."""
 PLAIN_WIDTH = 120
 """Columns where standard output is a file or a pipe: wide enough that nothing is cut."""
 
@@ -177,7 +175,7 @@ def fail(screen: Screen, error: BaseException) -> None:
     if DEBUG_VARIABLE in os.environ:
         screen.err.print_exception()
     if screen.as_json:
-        screen.err.file.write(json.dumps({"error": describe(error)}, ensure_ascii=False) + "\n")
+        screen.err.file.write(json.dumps({"error": facts_of(error)}, ensure_ascii=False) + "\n")
     else:
         screen.err.print(words_of(error))
 

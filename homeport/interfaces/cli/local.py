@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TypeVar
@@ -67,9 +66,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab and the server up.")] = False,
 ) -> None:
     """Show the whole way on this machine: protect, lose a site, fail over, come home."""
-    import_module("homeport.lab.journey").run_demo(
-        keep=keep, as_json=screen.as_json, console=screen.out
-    )
+    from homeport.lab.journey import run_demo
+
+    run_demo(keep=keep, as_json=screen.as_json, console=screen.out)
 
 
 def _serve(**given: Any) -> None:

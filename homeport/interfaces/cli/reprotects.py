@@ -171,6 +171,12 @@ class Batch:
             self.jobs[name] = report
         return True
 
+    def left_behind(self) -> Sequence[str]:
+        """Ids of the jobs that go on without this command; what has no job yet is told."""
+        if self.waiting:
+            self.session.screen.err.print(f"Not started: {', '.join(self.waiting)}")
+        return [self.jobs[name].id for name in self.running]
+
     def rows(self) -> list[tuple[str, JobReport | None, str]]:
         """What the board shows."""
         return [(name, self.jobs.get(name), self._word(name)) for name in self.order]
@@ -196,7 +202,7 @@ def _reprotect_many(
 ) -> None:
     batch = Batch(session=session, asked=asked, waiting=items)
     if wait:
-        _run(batch, parallel)
+        run(batch, parallel)
     else:
         batch.begin(None)  # nobody is there to start the others later
     _tell(batch, wait=wait)
@@ -204,13 +210,14 @@ def _reprotect_many(
         raise typer.Exit(ExitCode.JOB_FAILED if batch.jobs else ExitCode.REFUSED)
 
 
-def _run(batch: Batch, parallel: int) -> None:
+def run(batch: Batch, parallel: int) -> None:
+    """Run all of it, drawn live or told in lines; raises as `detaching` does."""
     session = batch.session
     batch.begin(parallel)
-    with detaching(session, *(batch.jobs[name].id for name in batch.running)):
+    with detaching(session, batch.left_behind):
         if session.screen.live:
             with Live(console=session.screen.out, auto_refresh=False) as live:
-                for _ in _steps(batch, parallel):
+                for _ in steps(batch, parallel):
                     live.update(jobs_render.board(batch.rows(), session.now()), refresh=True)
         else:
             _print_steps(batch, parallel)
@@ -218,14 +225,14 @@ def _run(batch: Batch, parallel: int) -> None:
 
 def _print_steps(batch: Batch, parallel: int) -> None:
     told: dict[str, str] = {}
-    for _ in _steps(batch, parallel):
+    for _ in steps(batch, parallel):
         for name, job in batch.jobs.items():
             if not batch.session.screen.as_json and told.get(name) != job.state:
                 batch.session.screen.out.print(f"{name}: {job.state.lower()}  (job {job.id})")
                 told[name] = job.state
 
 
-def _steps(batch: Batch, parallel: int) -> Iterator[None]:
+def steps(batch: Batch, parallel: int) -> Iterator[None]:
     """One turn after each look, until no job runs and none waits."""
     silent = 0.0
     while batch.running or batch.waiting:

@@ -7,7 +7,7 @@ waited for: jobs outlive it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from homeport.client import JobNotDoneError
-from homeport.errors import TransientError
+from homeport.errors import NotFoundError, TransientError
 from homeport.interfaces.cli.failure import ExitCode
 from homeport.interfaces.cli.frame import Session
 from homeport.interfaces.cli.render import items as items_render
@@ -47,7 +47,7 @@ def started(session: Session, job: JobReport, *, wait: bool) -> None:
 
 def finish(session: Session, job: JobReport) -> JobReport:
     """Watch a job to its end and tell how things stand then. Raises as `started` does."""
-    with detaching(session, job.id):
+    with detaching(session, lambda: [job.id]):
         last = watch(session, job)
     if session.screen.as_json:
         session.screen.show(JobReport, last, "")
@@ -59,15 +59,15 @@ def finish(session: Session, job: JobReport) -> JobReport:
 
 
 @contextmanager
-def detaching(session: Session, *jobs: str) -> Iterator[None]:
-    """While inside, Ctrl-C ends the command, says that the jobs go on, and how to look again."""
+def detaching(session: Session, jobs: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """While inside, Ctrl-C ends the command, says that `jobs` go on, and how to look again."""
     try:
         yield
     except KeyboardInterrupt:
         session.screen.err.print(
             Text("\nStopped watching. The job goes on; nothing was cancelled.", style=WARN)
         )
-        for job in jobs:
+        for job in jobs():
             session.screen.err.print(f"  watch it again: homeport jobs watch {job}")
             session.screen.err.print(f"  stop it:        homeport jobs cancel {job}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -125,10 +125,10 @@ def look(session: Session, job: str, silent: float) -> JobReport | None:
 
 def _tell_outcome(session: Session, job: JobReport) -> None:
     """Where the item stands after a job: loudly if it is unprotected, with what was lost."""
-    view = _item_of(session, job)
+    view, screen = _item_of(session, job), session.screen
     if view is None:
+        screen.say(f"{job.kind} of {job.item_name}: done.")
         return
-    screen = session.screen
     if job.kind in RECEIPTS and view.receipt:
         screen.say(Text(""))
         screen.say(items_render.receipt(view.receipt))
@@ -140,9 +140,10 @@ def _tell_outcome(session: Session, job: JobReport) -> None:
 
 
 def _item_of(session: Session, job: JobReport) -> ItemView | None:
+    """The job's item as it is now; None once it is disabled, or where nobody answers."""
     if job.item is None:
         return None
     try:
         return session.client.item(job.item)
-    except TransientError:
+    except (NotFoundError, TransientError):
         return None
