@@ -70,20 +70,23 @@ class Journey:
     def run(self) -> None:
         """All of it."""
         began = time.monotonic()
-        self._step("1  Two sites, a server, and a guest in east", self.set_up)
-        self._step("2  Protect the guest to west", self.protect)
-        self._step("3  Lose east without warning, fail over to west", self.lose_and_fail_over)
-        self._step("4  Commit, east comes back, reprotect", self.reprotect)
-        self._step("5  Fail back to east, planned", self.fail_back)
-        self._step("6  Reprotect again: all is as at first", self.reprotect_again)
-        self._step("7  Disable: nothing is left", self.disable)
-        whole = Step(name="the whole journey", seconds=time.monotonic() - began)
+        steps = (
+            ("set up", "Two sites, a server, and a guest in east", self.set_up),
+            ("protect", "Protect the guest to west", self.protect),
+            ("fail over", "Lose east without warning, fail over to west", self.lose_and_fail_over),
+            ("reprotect", "Commit, east comes back, reprotect", self.reprotect),
+            ("fail back", "Fail back to east, planned", self.fail_back),
+            ("protect again", "Reprotect again: all is as at first", self.reprotect_again),
+            ("disable", "Disable: nothing is left", self.disable),
+        )
+        for number, (name, heading, act) in enumerate(steps, 1):
+            self._step(Step(name=name), f"{number}  {heading}", act)
+        whole = Step(name="all of it", seconds=time.monotonic() - began)
         self.story.steps.append(whole)
         self.story.end()
 
-    def _step(self, heading: str, act: Callable[[Step], None]) -> None:
+    def _step(self, step: Step, heading: str, act: Callable[[Step], None]) -> None:
         self.story.heading(heading)
-        step = Step(name=heading)
         began = time.monotonic()
         act(step)
         step.seconds = time.monotonic() - began
@@ -236,7 +239,7 @@ class Journey:
 
     def _resync_figures(self, step: Step, result: dict[str, Any], review: Review) -> None:
         step.moved, step.size = result.get("bytes_moved"), DISK_SIZE
-        step.way = f"{result.get('way')}: {result.get('reason')}"
+        step.way, step.why = str(result.get("way")), str(result.get("reason"))
         asr = review.asr
         step.asr = f"{show_span(asr.low)} to {show_span(asr.high)}"
         self.story.prove(

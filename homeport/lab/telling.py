@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -34,6 +35,7 @@ class Step:
     moved: int | None = None  # bytes
     size: int | None = None
     way: str = ""
+    why: str = ""  # the way's reason
     asr: str = ""
 
 
@@ -83,6 +85,9 @@ class Story:
             return
         self.console.print()
         self.console.print(_table(self.steps))
+        for step in self.steps:
+            if step.why:
+                self.console.print(f"[dim]{step.name}, {step.way}: {step.why}[/dim]")
         count = sum(proof.held for proof in self.proofs)
         if self.true:
             self.console.print(f"\n[bold green]All {count} claims were proved.[/bold green]")
@@ -148,10 +153,12 @@ class JobWatcher:
 
 
 def _table(steps: Sequence[Step]) -> Table:
-    table = Table(title="The journey, measured", title_justify="left", show_edge=False)
-    for name in ("step", "time", "RPO", "RTO", "moved", "of disks", "resync, and why", "ASR's own"):
+    table = Table(
+        title="The journey, measured", title_justify="left", show_edge=False, box=SIMPLE_HEAD
+    )
+    for name in ("step", "time", "RPO", "RTO", "moved", "of disks", "by", "ASR's formula"):
         right = name in {"time", "RPO", "RTO", "moved", "of disks"}
-        table.add_column(name, justify="right" if right else "left")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for step in steps:
         table.add_row(
             step.name,
