@@ -21,7 +21,7 @@ NOTHING_LOST = "nothing: the machine was shut down and its last writes were carr
 NOT_KNOWN = "not known until the old side is back"
 FENCED = "the source answered and was switched off"
 SHUT_DOWN = "the source was shut down by this job"
-CONFIRMED = "the operator confirms that the source is down; it did not answer"
+CONFIRMED = "it did not answer; by asking for the failover it was taken to be down"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -187,7 +187,7 @@ class TestFailover:
         receipt = deck.view().receipt
         assert receipt.missing_bytes is None
         assert "not known" in receipt.known
-        assert "operator confirms" in receipt.assumption
+        assert "taken to be down" in receipt.assumption
         assert deck.west.machines["shop"] is RUNNING
         deck.east.deaf = False
         deck.tick()
