@@ -43,7 +43,7 @@ class JobRunningError(RefusedError):
         super().__init__(
             f"{kind} (job {job}) is at work on {item}.",
             cause="One job at a time changes an item.",
-            remedy=f"Wait until it has ended (homeport job {job}), or cancel it.",
+            remedy=f"Wait until it has ended (homeport jobs show {job}), or cancel it.",
         )
         self.item = item
         self.job = job

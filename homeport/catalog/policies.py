@@ -26,7 +26,7 @@ class PolicyRepository:
         """UnknownRowError when there is none."""
         row = self._transaction.row(select(policies).where(policies.c.name == name))
         if row is None:
-            raise UnknownRowError("policy", name, "homeport policies")
+            raise UnknownRowError("policy", name, "homeport policy list")
         return from_plain(ReplicationPolicy, row["policy"])
 
     def save(self, policy: ReplicationPolicy) -> None:

@@ -31,7 +31,7 @@ class SiteRepository:
         """UnknownRowError when there is none."""
         row = self._transaction.row(_SITES.where(sites.c.name == name))
         if row is None:
-            raise UnknownRowError("site", name, "homeport sites")
+            raise UnknownRowError("site", name, "homeport site list")
         return _site(row)
 
     def add(self, name: SiteName) -> None:
@@ -61,7 +61,7 @@ class SiteRepository:
         """UnknownRowError when the site has none."""
         cache = self.get(site).cache
         if cache is None:
-            raise UnknownRowError("cache store in site", site, "homeport sites")
+            raise UnknownRowError("cache store in site", site, "homeport site list")
         return cache
 
     def mappings(self) -> tuple[NetworkMapping, ...]:

@@ -160,7 +160,7 @@ def _why_not(state: State, event: Event) -> tuple[str, str]:
     fitting = sorted({s.value for s, e in TRANSITIONS if e is event})
     return (
         f"{event.value.capitalize()} is possible in: {', '.join(fitting)}.",
-        "Wait until the running job has ended, or look at it (homeport jobs)."
+        "Wait until the running job has ended, or look at it (homeport jobs list)."
         if state in BUSY
         else f"What can happen from here: {', '.join(allowed) or 'nothing'}.",
     )

@@ -105,7 +105,7 @@ def _protected_already(
         f"{machine} is protected already, as item {row.item.name}.",
         code="AlreadyProtected",
         cause="A machine belongs to one item at a time.",
-        remedy=f"Look at it (homeport item {row.item.name}), or disable it first.",
+        remedy=f"Look at it (homeport show {row.item.name}), or disable it first.",
     )
 
 

@@ -48,7 +48,7 @@ def host_of(books: Books, site: SiteName, machine: str) -> HostRow:
             f"There is no machine {machine} in {site}.",
             code="UnknownMachine",
             cause="None of the site's agents has it in its list.",
-            remedy=f"Look at the list (homeport vms --site {site}).",
+            remedy=f"Look at the list (homeport vm list --site {site}).",
         )
     alive = [host for host in found if host.alive]
     if not alive:
@@ -63,7 +63,7 @@ def need_cache(books: Books, site: SiteName) -> None:
             f"{site} has no cache store.",
             code="NoCacheStore",
             cause="Points wait in a store in the source's site until they have landed.",
-            remedy=f"Give it one (homeport site cache {site} URL).",
+            remedy=f"Give it one (homeport site set-cache {site} URL).",
         )
 
 

@@ -153,7 +153,8 @@ def _cache_problems(given: Reversal) -> list[dict[str, str]]:
                 f"{site} has the cache store {given.cache} already.",
                 code="CacheInUse",
                 cause="A site has one cache store, and other items may be using it.",
-                remedy=f"Leave the option out, or change the site's (homeport site cache {site}).",
+                remedy="Leave the option out, or change the site's "
+                f"(homeport site set-cache {site} URL).",
             ).as_dict()
         ]
     if not given.cache and given.asked.cache is None:
@@ -162,7 +163,7 @@ def _cache_problems(given: Reversal) -> list[dict[str, str]]:
                 f"{site} has no cache store.",
                 code="NoCacheStore",
                 cause="The machine runs there now, and its writes wait in its own site's store.",
-                remedy="Name one in the request, or give the site one (homeport site cache).",
+                remedy="Name one in the request, or give the site one (homeport site set-cache).",
             ).as_dict()
         ]
     return []

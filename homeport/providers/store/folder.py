@@ -272,7 +272,7 @@ def _gone(store: str) -> StoreUnreachableError:
     return StoreUnreachableError(
         store=store,
         cause=f"There is no folder {MARK!r} in it: it is not mounted, was removed, or is new.",
-        remedy="Mount it again. If it is a new, empty store, open it once with create.",
+        remedy="Mount it again. A new store is made when a direction of replication begins in it.",
     )
 
 
