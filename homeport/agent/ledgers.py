@@ -42,9 +42,13 @@ def item_folder(pool: Path, name: str, item: ItemId) -> Path:
 
 
 def write_durably(path: Path, body: bytes) -> None:
-    """Put `body` at `path` whole or not at all, also through a power cut."""
+    """
+    Put `body` at `path` whole or not at all, also through a power cut; for root's eyes alone.
+
+    Ledgers and manifests hold what opens a cache store, and consoles' passwords.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())

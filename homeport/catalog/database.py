@@ -116,7 +116,7 @@ def only_server(url: str) -> Iterator[None]:
         yield
         return
     vault = Path(parsed.database or "")
-    vault.parent.mkdir(parents=True, exist_ok=True)
+    vault.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # options of stores are in it
     with vault.with_name(vault.name + ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
