@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +40,13 @@ def main() -> int:
     scale = QUICK if asked.quick else FULL
     folder = Path(tempfile.mkdtemp(prefix="homeport-bench-", dir=asked.scratch))
     print(f"{scale.name} scale on {_machine()}; below {folder.parent}\n", file=sys.stderr)
+    rows: list[Row] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a hang-up by `timeout`
     try:
-        rows = list(_rows(Ground(folder=folder, scale=scale), asked.only or list(BENCHES)))
+        for row in _rows(Ground(folder=folder, scale=scale), asked.only or list(BENCHES)):
+            rows.append(row)  # noqa: PERF402 - what is done is shown, also when the rest is stopped
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
     finally:
         shutil.rmtree(folder)
     print(table(rows))

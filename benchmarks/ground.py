@@ -33,7 +33,7 @@ class Scale:
     large: int  # the disk that memory and failover must not notice
 
 
-FULL = Scale(name="full", disk=4 * GiB, used=GiB, changed=64 * MiB, runs=5, large=64 * GiB)
+FULL = Scale(name="full", disk=4 * GiB, used=GiB, changed=64 * MiB, runs=3, large=64 * GiB)
 QUICK = Scale(
     name="quick", disk=512 * MiB, used=128 * MiB, changed=16 * MiB, runs=2, large=16 * GiB
 )
