@@ -40,6 +40,11 @@ class ItemRepository:
         """UnknownRowError when there is none."""
         return self._one(select(items).where(items.c.id == item), item)
 
+    def known(self, item: ItemId) -> ItemRow | None:
+        """By id; None when there is none."""
+        row = self._transaction.row(select(items).where(items.c.id == item))
+        return None if row is None else item_of(row)
+
     def find(self, key: str) -> ItemRow:
         """By id, or by name: an id is never another item's name by chance."""
         wanted = select(items).where(or_(items.c.id == key, items.c.name == key))

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -26,6 +27,7 @@ from homeport.catalog.types import Moment, Plain, Text
 from homeport.model.item import Side
 from homeport.model.messages import OperationState
 from homeport.model.protection import State
+from homeport.model.resources import ResourceKind
 from homeport.orchestration.ports import JobKind, JobState
 
 metadata = MetaData(
@@ -68,6 +70,29 @@ network_mappings = Table(
     Column("network", String, primary_key=True),
     Column("target_site", String, primary_key=True),
     Column("to", String, nullable=False),
+)
+
+resources = Table(  # groups, availability sets, capacity reservations: what libvirt lacks
+    "resources",
+    metadata,
+    Column("site", ForeignKey("sites.name"), primary_key=True),
+    Column("kind", Text(ResourceKind), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("lock", Plain),
+    Column("holds", Plain, nullable=False),
+    Column("made_for", String),  # the item that Homeport made it for
+)
+
+memberships = Table(  # a machine belongs to at most one resource of a kind
+    "memberships",
+    metadata,
+    Column("site", String, primary_key=True),
+    Column("machine", String, primary_key=True),
+    Column("kind", Text(ResourceKind), primary_key=True),
+    Column("name", String, nullable=False),
+    ForeignKeyConstraint(
+        ["site", "kind", "name"], ["resources.site", "resources.kind", "resources.name"]
+    ),
 )
 
 hosts = Table(

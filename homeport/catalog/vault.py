@@ -16,6 +16,7 @@ from homeport.catalog.jobs import JobRepository
 from homeport.catalog.operations import LEFT, OperationRepository
 from homeport.catalog.policies import PolicyRepository
 from homeport.catalog.reports import ReportRepository
+from homeport.catalog.resources import ResourceRepository
 from homeport.catalog.sites import HostRepository, SiteRepository
 from homeport.catalog.tables import vault
 from homeport.catalog.transaction import Transaction
@@ -127,11 +128,17 @@ class VaultRows:
         self.operation_rows = OperationRepository(transaction)
         self.report_rows = ReportRepository(transaction)
         self.agent_rows = AgentRepository(self)
+        self._resources = ResourceRepository(transaction, self.host_rows)
 
     @property
     def session(self) -> Session:
         """The transaction itself."""
         return self._transaction.session
+
+    @property
+    def resources(self) -> ResourceRepository:
+        """Groups, sets and reservations of the sites."""
+        return self._resources
 
     def vault_id(self) -> VaultId:
         """This vault's identity."""
@@ -172,7 +179,10 @@ class VaultRows:
         self.item_rows.put_facts(item, facts)
 
     def remove_item(self, item: ItemId) -> None:
-        """Forget the item, its assignments and reports; jobs, ledger and epochs stay."""
+        """Forget the item and all that was made for it; jobs, ledger and epochs stay."""
+        row = self.item_rows.known(item)
+        if row is not None:
+            self._resources.forget(row)
         self.assignment_rows.remove(item)
         self.report_rows.remove(item)
         self.item_rows.remove(item)

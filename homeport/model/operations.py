@@ -232,6 +232,8 @@ class SideFacts:
     problems: tuple[Problem, ...] = ()
     digest_rate: float = 0.0  # bytes a second this host digests, measured; 0 not known
     tracked: bool = True  # False: this side has no ledger of the item
+    disks_now: tuple[DiskName, ...] | None = None  # the machine's own, as libvirt has them now
+    makes: tuple[str, ...] = ()  # what this agent makes where it is missing: "pool", "network"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,6 +256,8 @@ class PrepareReplica:
     pool: str
     lock: str
     keep_machine: bool = True
+    new_pool: bool = False  # `pool` is not there: make it first
+    new_networks: tuple[str, ...] = ()  # not there: make them first, isolated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,13 @@ nobody knows are refused, because a mistyped option that is ignored would do som
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from homeport.model.ids import DiskName
+from homeport.model.ids import DiskName, HostName
 from homeport.model.operations import NewDisk
+from homeport.model.resources import Hold
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -48,6 +49,40 @@ class MappingRequest:
     network: str
     target_site: str
     to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupRequest:
+    """
+    Make or change a resource group. `members` are machines of the site; None leaves them.
+
+    `lock`: `read-only`, `delete`, or `none` to lift it; `lock_name` is what people see of it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    members: tuple[str, ...] | None = None
+    lock: Literal["read-only", "delete", "none"] | None = None
+    lock_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetRequest:
+    """Make or change an availability set; `members` None leaves them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    members: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CapacityRequest:
+    """Make or change a capacity reservation: what it holds back, by host; None leaves it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    holds: dict[HostName, Hold] | None = None
+    members: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +127,9 @@ class ProtectRequest:
     Protect a machine. `name` is the item's, by default the machine's; `pool` is the target's.
 
     `networks` maps the machine's networks to the target's, None meaning not attached; what it
-    leaves out follows the sites' network mapping, or keeps its name.
+    leaves out follows the sites' network mapping, or keeps its name. `host` is chosen unless asked
+    for. Left out, the group is `<name>-asr`, the set stands for the source's, and no capacity is
+    drawn on; an empty name means none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -104,6 +141,10 @@ class ProtectRequest:
     name: str | None = None
     pool: str | None = None
     networks: dict[str, str | None] = field(default_factory=dict)
+    host: str | None = None
+    resource_group: str | None = None
+    availability_set: str | None = None
+    capacity_reservation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +171,11 @@ class ReprotectRequest:
     Reverse the direction. Empty: reverse everything.
 
     `networks` maps from the running side to the other and rewrites the reverse network mapping;
-    `cache` is used where the running site has no cache store yet; `way` forces a dearer resync
-    (`differential` or `full`); `keep_machine` keeps the recovery site's machine after a failback.
+    `cache` is the running site's cache store, which may be replaced while nobody else uses it;
+    `pool` is the storage account, or the pool of the replica disks: another than the old disks'
+    means a full copy there. `host` is one that the old disks are not on, and a full copy too.
+    `way` forces a dearer resync (`differential` or `full`); `keep_machine` keeps the recovery
+    site's machine after a failback. An empty name of a set or reservation means none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -141,6 +185,10 @@ class ReprotectRequest:
     pool: str | None = None
     keep_machine: bool | None = None
     way: str | None = None
+    host: str | None = None
+    resource_group: str | None = None
+    availability_set: str | None = None
+    capacity_reservation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ from homeport.model.messages import ItemReport, OperationState, Progress, StoreA
 from homeport.model.operations import Problem
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.protection import Event, State
+from homeport.model.resources import Resource, ResourceKind, Surroundings
 
 Json = Any
 """Plain JSON: dict, list, str, int, float, bool or None."""
@@ -110,12 +111,38 @@ class Outcome:
         return self.state is OperationState.DONE
 
 
+class ResourceRows(Protocol):
+    """Resource groups, availability sets and capacity reservations of sites, and their members."""
+
+    def around(self, site: SiteName) -> Surroundings:
+        """The site as placing a machine sees it: hosts, what stands where, resources."""
+
+    def claim(self, site: SiteName) -> None:
+        """Let no other transaction place machines in the site until this one has ended."""
+
+    def put(self, site: SiteName, resource: Resource) -> None:
+        """Make a resource, or replace what it carries; its members stay."""
+
+    def remove(self, site: SiteName, kind: ResourceKind, name: str) -> None:
+        """Forget a resource with its memberships; NotFoundError when there is none."""
+
+    def join(self, site: SiteName, machine: str, kind: ResourceKind, name: str) -> None:
+        """A machine belongs to that resource, and to no other of its kind."""
+
+    def leave(self, site: SiteName, machine: str, *kinds: ResourceKind) -> None:
+        """A machine belongs to none of the kinds."""
+
+
 class Vault(Protocol):
     """
     The vault's rows inside one transaction. Reads see the transaction's own writes.
 
     Every `move` is one guarded statement: False means that somebody else moved first.
     """
+
+    @property
+    def resources(self) -> ResourceRows:
+        """Groups, sets and reservations of the sites."""
 
     def vault_id(self) -> VaultId:
         """This vault's identity, fixed when it was made."""
