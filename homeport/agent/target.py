@@ -7,6 +7,8 @@ cannot be used is named, nothing of it is applied, and the source is asked for i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -42,7 +44,8 @@ def cycle(work: Work) -> None:
     if held.ledger.resyncing:
         _answer_digests(work)
     if held.ledger.stands_at is None:
-        land_early(work)
+        with _asking(work):
+            land_early(work)
     land_all(work)
     prune(held, means)
     compact(held, means, go_on=lambda: not work.control.cancelled())
@@ -58,19 +61,26 @@ def land_all(work: Work, *, until: Position | None = None) -> Position | None:
     _tell(work)
     while until is None or held.ledger.stands_at is None or held.ledger.stands_at < until:
         work.control.check()
-        try:
+        with _asking(work):
             if not _land_next(work):
                 break
-        except (DamagedObjectError, ForeignObjectError) as error:
-            _ask(work, position_of(error.key))
-            raise
-        except PositionMismatchError as error:  # a point's manifest is missing
-            _ask(work, error.found)
-            raise
-        except HistoryMismatchError as error:
-            _ask(work, error.position)
-            raise
     return held.ledger.stands_at
+
+
+@contextmanager
+def _asking(work: Work) -> Iterator[None]:
+    """Ask the source again for what cannot be used; the error goes on to be shown."""
+    try:
+        yield
+    except (DamagedObjectError, ForeignObjectError) as error:
+        _ask(work, position_of(error.key))
+        raise
+    except PositionMismatchError as error:  # a point's manifest is missing
+        _ask(work, error.found)
+        raise
+    except HistoryMismatchError as error:
+        _ask(work, error.position)
+        raise
 
 
 def _land_next(work: Work) -> bool:

@@ -246,12 +246,15 @@ def _take_over(held: HeldItem, order: Promote) -> None:
                 chain,
                 layers=layers,
                 beyond=beyond,
+                proven=True,
                 active=f"{chain.name}/since-{order.position.key}-e{order.epoch:06d}.qcow2",
             )
         )
         if order.position not in (chain.base_at, *(layer.position for layer in chain.layers)):
             raise NoSuchPointError(order.position, held.ledger.name)
-    held.save_chains(chains, role=Role.RUNNING, epoch=order.epoch, booted=order.position)
+    held.save_chains(
+        chains, role=Role.RUNNING, epoch=order.epoch, booted=order.position, resyncing=False
+    )
 
 
 def _leave_boot(work: Work) -> tuple[str, ...]:

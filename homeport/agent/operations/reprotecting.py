@@ -34,7 +34,7 @@ from homeport.dataplane.qcow2 import read_map
 from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.host import HostInventory
 from homeport.model.item import DiskState, Role
-from homeport.model.ledger import DiskChain, ItemLedger
+from homeport.model.ledger import DiskChain, ItemLedger, PointRecord
 from homeport.model.machine import PowerState
 from homeport.model.operations import (
     AskFacts,
@@ -108,7 +108,7 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
         finish_commit(held, means)
         if held.ledger.role is not Role.TARGET:
             _leave_store(work)
-            forget_beyond(held, booted=None, committed=False, points=(), role=Role.TARGET)
+            forget_beyond(held, booted=None, committed=False, role=Role.TARGET)
         unsent = set_aside(held, means, order.common)
         actions += _replace_whole(work, order)
         held.save_chains(
@@ -116,7 +116,7 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
             resyncing=True,
             ended=False,
             captured=(),
-            points=(),
+            points=_kept_points(held.ledger, order),
             acknowledged=order.common,
             past=tuple(past for past in held.ledger.past if past.position == order.common),
             definition=order.definition,
@@ -212,6 +212,17 @@ def _replace_whole(work: Work, order: PrepareReplica) -> tuple[str, ...]:
         if _way_of(chain, order) is Way.FULL and chain.whole:
             kept += set_whole_aside(held, work.means, chain)
     return tuple(kept)
+
+
+def _kept_points(ledger: ItemLedger, order: PrepareReplica) -> tuple[PointRecord, ...]:
+    """Points that lie in the chains stay bootable until the first new one is listed."""
+    here = [{chain.base_at, *(one.position for one in chain.layers)} for chain in ledger.disks]
+    return tuple(
+        point
+        for point in ledger.points
+        if all(point.position in positions for positions in here)
+        and (order.common is None or point.position <= order.common)
+    )
 
 
 def _way_of(chain: DiskChain, order: PrepareReplica) -> Way:
