@@ -12,6 +12,7 @@ import subprocess
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from homeport.agent import source
 from homeport.agent.handlers import carry_out
-from homeport.agent.ledgers import Ledgers
+from homeport.agent.ledgers import Ledgers, UnknownItemError
 from homeport.agent.loop import one_pass
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
@@ -122,7 +123,8 @@ class Host:
         )
         self.shelf = Shelf(means)
         for item in self.shelf.items():
-            self.shelf.peek(item).sweep_files()
+            with suppress(UnknownItemError):  # released, but for its place in the index
+                self.shelf.peek(item).sweep_files()
 
     @property
     def ledger(self) -> ItemLedger:
@@ -350,34 +352,40 @@ class World:
     def reprotect(self, *, way: Way | None = None, keep_machine: bool = True) -> ResyncPlan:
         """Reverse the direction; the resync is landed by `replicate`."""
         plan = self.plan()
-        ways = {disk.disk: (way or disk.way).value for disk in plan.disks}
-        running = self.running.order(AskFacts(item=ITEM))
-        self.standby.order(
-            PrepareReplica(
-                item=ITEM,
-                name="web",
-                vault=VAULT,
-                epoch=self.epoch,
-                common=plan.common,
-                ways=ways,
-                definition=running.definition,
-                pool="default",
-                lock="lock",
-                keep_machine=keep_machine,
-            )
-        )
-        self.running.order(
-            Reverse(
-                item=ITEM,
-                epoch=self.epoch,
-                common=plan.common,
-                ways=ways,
-                cache=self.running.cache,
-                policy=self.policy,
-            )
-        )
+        prepare, reverse = self.reprotect_orders(way=way, keep_machine=keep_machine)
+        self.standby.order(prepare)
+        self.running.order(reverse)
         self.assign_target()
         return plan
+
+    def reprotect_orders(
+        self, *, way: Way | None = None, keep_machine: bool = True
+    ) -> tuple[PrepareReplica, Reverse]:
+        """What a reprotect orders at the standby side, and at the running one."""
+        plan = self.plan()
+        ways = {disk.disk: (way or disk.way).value for disk in plan.disks}
+        running = self.running.order(AskFacts(item=ITEM))
+        prepare = PrepareReplica(
+            item=ITEM,
+            name="web",
+            vault=VAULT,
+            epoch=self.epoch,
+            common=plan.common,
+            ways=ways,
+            definition=running.definition,
+            pool="default",
+            lock="lock",
+            keep_machine=keep_machine,
+        )
+        reverse = Reverse(
+            item=ITEM,
+            epoch=self.epoch,
+            common=plan.common,
+            ways=ways,
+            cache=self.running.cache,
+            policy=self.policy,
+        )
+        return prepare, reverse
 
     def disable(self) -> tuple[LedgerFacts, LedgerFacts]:
         """Take everything away; facts of the owner and of the other side."""
