@@ -40,7 +40,6 @@ _MAGIC, _VERSION = b"HPDIGS\0", 1
 _HEAD = struct.Struct("<7sBQQQQ")  # magic, version, size, block, length of map, length of table
 _SEAL = 32
 _WINDOW = 8 * MiB  # bytes of the disk one task digests: few tasks, little memory
-_TOGETHER = 64 * KiB  # smaller blocks are digested by one thread: two took 1.5 times as long
 _LEVEL = 1  # of zstd: digests do not compress, only the repeated one of holes does
 
 
@@ -84,8 +83,7 @@ def digest_blocks(
     Digest the blocks that `within` touches; without it, all of the disk.
 
     What is not in `allocated` is taken to be zeroes and not read; without it, everything is read.
-    The digest of a hole and of as many zero bytes are equal. `threads` work on blocks of 64 KiB
-    and more; smaller ones take one, as each call is too short to be worth a change of threads.
+    The digest of a hole and of as many zero bytes are equal.
 
     Raises:
         ValueError: `block` or `threads` is not positive.
@@ -98,8 +96,6 @@ def digest_blocks(
     window = max(block, _WINDOW // block * block)
     numbers = chosen.blocks(block)
     pieces = data.split(window)
-    if block < _TOGETHER:
-        threads = min(threads, 1)
     for start, found in _in_threads(lambda piece: _digest(read, piece, block), pieces, threads):
         at = int(np.searchsorted(numbers, start // block))
         table[at : at + len(found)] = found
