@@ -56,10 +56,11 @@ from homeport.providers.compute.memory import MemoryCompute
 from homeport.providers.disks.opening import open_base, open_reader
 from homeport.providers.store.object_store import open_store
 from homeport.units import MiB
-from tests.machines import disk_xml, machine_xml
+from tests.machines import NIC, disk_xml, machine_xml
 
 VAULT = VaultId("vault-1")
 ITEM = ItemId(uuid.UUID(int=7).hex)
+NETWORKS: dict[str, str | None] = {"lan": "lan"}
 KINDS = {taken: kind for kind, (taken, _given) in OPERATIONS.items()}
 
 
@@ -196,7 +197,8 @@ class World:
             path = self.east.pool / f"web-{dev}.{image_format}"
             make_disk(path, image_format, self.size)
             disks.append(disk_xml(dev, path, format=image_format))
-        self.east.compute.define(machine_xml(*disks))
+        nic = NIC.format(kind="network", source="<source network='lan'/>")
+        self.east.compute.define(machine_xml(*disks, devices=nic))
         self.east.compute.start("web")
         self.truth = {dev: bytearray(self.size) for dev in self.formats}
 
@@ -235,6 +237,7 @@ class World:
                 epoch=self.epoch,
                 definition=facts.definition,
                 pool="default",
+                networks=NETWORKS,
             )
         )
         assert not made.problems, made.problems
@@ -321,7 +324,14 @@ class World:
 
     def _promote(self, host: Host, position: Position) -> None:
         host.order(
-            Promote(item=ITEM, epoch=self.epoch, position=position, machine="web", guest_timeout=0)
+            Promote(
+                item=ITEM,
+                epoch=self.epoch,
+                position=position,
+                machine="web",
+                networks=NETWORKS,
+                guest_timeout=0,
+            )
         )
 
     def believe(self, position: Position) -> None:

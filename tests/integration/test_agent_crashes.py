@@ -26,7 +26,7 @@ from homeport.model.position import Position
 from homeport.units import KiB, MiB
 from tests.crashes import CrashError, Mortal
 from tests.integration.test_state_machine import scratch
-from tests.world import ITEM, VAULT, Host, World, read_image
+from tests.world import ITEM, NETWORKS, VAULT, Host, World, read_image
 from tests.worldchecks import check_files, check_images, format_of, set_aside
 
 pytestmark = pytest.mark.real
@@ -214,7 +214,14 @@ def orders(*given: tuple[Host, Any]) -> Act:
 
 
 def promotion(world: World, position: Position, epoch: int) -> ops.Promote:
-    return ops.Promote(item=ITEM, epoch=epoch, position=position, machine="web", guest_timeout=0)
+    return ops.Promote(
+        item=ITEM,
+        epoch=epoch,
+        position=position,
+        machine="web",
+        networks=NETWORKS,
+        guest_timeout=0,
+    )
 
 
 def arming() -> tuple[World, Act]:

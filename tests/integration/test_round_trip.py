@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,66 @@ def test_home_again_by_a_dearer_way(world: World, way: Way) -> None:
     world.reprotect(way=way)
     world.replicate(3)
     same_everywhere(world)
+
+
+def shape(world: World) -> dict[str, object]:
+    """What a person would call the machine's configuration, on the side it runs."""
+    disks = [chain.disk for chain in world.running.ledger.disks]
+    names = {disk.target: disk.name for disk in disks}
+    found = world.running.compute.describe("web", names=names)
+    assert [(one.name, one.target, one.size) for one in found.disks] == [
+        (one.name, one.target, one.size) for one in disks
+    ]
+    return {
+        "name": (found.name, found.uuid, found.memory, found.vcpus),
+        "disks": disks,
+        "nics": found.nics,
+        "bases": [Path(chain.base).name for chain in world.running.ledger.disks],
+        "replicas": [Path(chain.base).name for chain in world.standby.ledger.disks],
+        "made": len([one for one in world.running.ledger.made if one.gone_at is None]),
+    }
+
+
+def files_of(world: World) -> set[str]:
+    """Names of all files of both sides, without the positions in them."""
+    number = re.compile(r"\d{6}-\d{10}")
+    return {
+        number.sub("#", str(path.relative_to(world.root)))
+        for host in (world.east, world.west)
+        for path in (host.pool).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.timeout(300)
+def test_five_round_trips_leave_everything_as_the_first_left_it(world: World) -> None:
+    protected(world)
+    first, shapes, files = shape(world), [], []
+    for trip in range(5):
+        for _ in range(2):
+            world.write("vda", trip * 16 * KiB, bytes([trip + 1]) * 5000)
+            world.capture()
+            content = world.remembered()
+            world.fail_over(planned=True)
+            assert world.remembered() == content
+            world.write("vdb", trip * 16 * KiB, bytes([trip + 65]) * 5000)
+            world.commit()
+            assert world.reprotect(keep_machine=world.standby is world.east).way is Way.EXACT
+            remembered = {world.running.ledger.newest_captured: world.remembered()}
+            world.replicate(3)
+            same_everywhere(world)
+            for point in world.standby.ledger.points:
+                for disk, was in remembered.get(point.position, {}).items():
+                    assert world.standby.bytes_of(point.position, disk) == was
+        assert world.running is world.east
+        world.clock.pass_time(timedelta(days=2).total_seconds())
+        world.replicate(3)
+        shapes.append(shape(world))
+        files.append(files_of(world))
+    for one in shapes:
+        assert one == first
+    for these in files:
+        assert these == files[0]
+    owner, other = world.disable()
+    assert not owner.left
+    assert not other.left

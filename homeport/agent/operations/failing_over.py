@@ -8,6 +8,7 @@ stopped for it; an order of an older epoch is refused.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from homeport.agent.aside import set_aside, unsent_bytes, unsent_reports
 from homeport.agent.bases import name_bases
@@ -31,6 +32,7 @@ from homeport.model.host import Note
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
 from homeport.model.machine import PowerState
+from homeport.model.messages import LedgerEntry
 from homeport.model.operations import (
     Accept,
     At,
@@ -141,9 +143,7 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
         held.save(
             machine=order.machine,
             networks=order.networks,
-            made=held.made(
-                "machine", order.machine, f"booted from point {order.position}", means.clock.now()
-            ),
+            made=_with_machine(held, order, means.clock.now()),
         )
         placement = place(
             held,
@@ -233,6 +233,13 @@ def fenced_note(held: HeldItem) -> Note:
         "Fail back or undo the failover to run it here.",
         lock=held.ledger.lock or None,
     )
+
+
+def _with_machine(held: HeldItem, order: Promote, now: datetime) -> tuple[LedgerEntry, ...]:
+    """What was made, with the machine; the user's own was there before."""
+    if held.ledger.original:
+        return held.ledger.made
+    return held.made("machine", order.machine, f"booted from point {order.position}", now)
 
 
 def _take_over(held: HeldItem, order: Promote) -> None:
