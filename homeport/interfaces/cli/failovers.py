@@ -14,9 +14,15 @@ from homeport.model.requests import FailoverRequest, TestFailoverRequest
 
 PANEL = "Failover"
 POINT_HELP = "latest, latest-processed, latest-app-consistent, or a point's position."
-Point = Annotated[str, typer.Option("--point", help=POINT_HELP)]
+Point = Annotated[str, typer.Option("--point", metavar="POINT", help=POINT_HELP)]
 GuestTimeout = Annotated[
-    float, typer.Option("--guest-timeout", min=0, help="Seconds a guest has to stop or to answer.")
+    float,
+    typer.Option(
+        "--guest-timeout",
+        metavar="SECONDS",
+        min=0,
+        help="Seconds a guest has to stop or to answer.",
+    ),
 ]
 
 
@@ -94,7 +100,8 @@ def drill(
     item: Item,
     point: Point = "latest-processed",
     network: Annotated[
-        str | None, typer.Option("--network", help="Network to join; else it is isolated.")
+        str | None,
+        typer.Option("--network", metavar="NAME", help="Network to join; else it is isolated."),
     ] = None,
     guest_timeout: GuestTimeout = 60.0,
     no_wait: NoWaitOption = False,

@@ -33,7 +33,8 @@ PLAIN_WIDTH = 120
 
 Command = TypeVar("Command", bound=Callable[..., None])
 ServerOption = Annotated[
-    str, typer.Option("--server", envvar=SERVER_VARIABLE, help="The server's address.")
+    str,
+    typer.Option("--server", metavar="URL", envvar=SERVER_VARIABLE, help="The server's address."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")

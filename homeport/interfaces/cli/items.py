@@ -15,7 +15,7 @@ from homeport.model.messages import UnsentReport
 from homeport.model.reports import EstimateReport, ItemView, LedgerLine, LossReceipt, PointView
 from homeport.model.requests import DisableRequest, ProtectRequest
 
-Item = Annotated[str, typer.Argument(help="The item's name or id.")]
+Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's name or id.")]
 PANEL = "Replicated items"
 
 
@@ -28,14 +28,22 @@ def register(app: typer.Typer) -> None:
 def protect(
     session: Session,
     *,
-    vm: Annotated[str, typer.Argument(help="SITE/NAME of the machine.")],
-    to: Annotated[str, typer.Option("--to", help="The site it is replicated to.")],
-    policy: Annotated[str, typer.Option("--policy", help="How it is replicated.")] = "default",
-    name: Annotated[str | None, typer.Option("--name", help="The item's name.")] = None,
-    pool: Annotated[str | None, typer.Option("--pool", help="Pool in the target site.")] = None,
+    vm: Annotated[str, typer.Argument(metavar="VM", help="SITE/NAME of the machine.")],
+    to: Annotated[str, typer.Option("--to", metavar="SITE", help="The site it is replicated to.")],
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="NAME", help="How it is replicated.")
+    ] = "default",
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The item's name.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="NAME", help="Pool in the target site.")
+    ] = None,
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", help="HERE=THERE, or HERE=none; may be repeated."),
+        typer.Option(
+            "--network", metavar="HERE=THERE", help="THERE may be none: unplugged. May be repeated."
+        ),
     ] = None,
     no_wait: NoWaitOption = False,
 ) -> None:
@@ -122,7 +130,9 @@ def estimate(
 def ledger(
     session: Session,
     *,
-    item: Annotated[str | None, typer.Argument(help="The item; else all of them.")] = None,
+    item: Annotated[
+        str | None, typer.Argument(metavar="ITEM", help="The item; else all of them.")
+    ] = None,
     gone: Annotated[bool, typer.Option("--gone", help="Show also what is gone.")] = False,
 ) -> None:
     """List what Homeport made, why, and what of it is still there."""

@@ -18,16 +18,21 @@ app = typer.Typer(help="Jobs: list, watch, cancel.", no_args_is_help=True)
 
 WHOLE_ID = 32
 """Figures of a whole job id; fewer are looked up."""
-Job = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
 
 
 @command(app, "list")
 def list_jobs(
     session: Session,
     *,
-    item: Annotated[str | None, typer.Option("--item", help="Only of this item.")] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ITEM", help="Only of this item.")
+    ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", help="Only in this state: 'In progress', Failed...")
+        str | None,
+        typer.Option(
+            "--state", metavar="STATE", help="Only in this state: 'In progress', Failed..."
+        ),
     ] = None,
 ) -> None:
     """List jobs, newest first."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.interfaces.cli.frame import Screen, YesOption, local_command
 from homeport.interfaces.cli.render import labs as render
-from homeport.lab.hosts import HostSpec, Lab, LabReport, LabSettings, list_labs
+
+if TYPE_CHECKING:  # it loads libvirt, which no other command needs
+    from homeport.lab.hosts import Lab, LabReport, LabSettings
 
 app = typer.Typer(
     help="A lab on this machine: sites that can be lost. Needs root.", no_args_is_help=True
@@ -32,11 +34,13 @@ class Process(StrEnum):
     QEMU = "qemu"
 
 
-Host = Annotated[str, typer.Argument(help="The host's name.")]
-LabName = Annotated[str, typer.Option("--lab", help="The lab's name.")]
+Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")]
+LabName = Annotated[str, typer.Option("--lab", metavar="NAME", help="The lab's name.")]
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", envvar="HOMEPORT_LAB_FOLDER", help="Folder of all labs."),
+    typer.Option(
+        "--folder", metavar="DIR", envvar="HOMEPORT_LAB_FOLDER", help="Folder of all labs."
+    ),
 ]
 
 
@@ -45,12 +49,15 @@ def up(
     screen: Screen,
     *,
     hosts: Annotated[
-        list[str] | None, typer.Option("--host", help="A host to have; by default east and west.")
+        list[str] | None,
+        typer.Option("--host", metavar="NAME", help="A host to have; by default east and west."),
     ] = None,
     lab: LabName = DEFAULT_LAB,
     folder: Folder = None,
 ) -> None:
     """Bring the lab up, or whatever of it does not run. Needs root."""
+    from homeport.lab.hosts import HostSpec
+
     specs = [HostSpec(name=name) for name in hosts or DEFAULT_HOSTS]
     found = _lab(lab, folder).up(specs)
     _show(screen, found)
@@ -77,6 +84,8 @@ def down(
 @local_command(app, "list")
 def list_all(screen: Screen, *, folder: Folder = None) -> None:
     """List the labs of this machine."""
+    from homeport.lab.hosts import list_labs
+
     found = list_labs(_settings(folder))
     if screen.as_json:
         screen.data([render.plain(one) for one in found])
@@ -109,7 +118,7 @@ def kill(
         Process | None, typer.Option("--process", help="Only this; else the whole host, at once.")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option("--domain", help="Of QEMU: only this machine's.")
+        str | None, typer.Option("--domain", metavar="VM", help="Of QEMU: only this machine's.")
     ] = None,
     lab: LabName = DEFAULT_LAB,
     folder: Folder = None,
@@ -135,10 +144,14 @@ def start(screen: Screen, *, host: Host, lab: LabName = DEFAULT_LAB, folder: Fol
 
 
 def _settings(folder: Path | None) -> LabSettings:
+    from homeport.lab.hosts import LabSettings
+
     return LabSettings(folder=folder) if folder else LabSettings()
 
 
 def _lab(name: str, folder: Path | None) -> Lab:
+    from homeport.lab.hosts import Lab
+
     return Lab(name, _settings(folder))
 
 

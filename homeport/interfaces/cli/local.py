@@ -23,9 +23,15 @@ from homeport.settings import load_settings
 Part = TypeVar("Part", bound=BaseModel)
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
-Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the vault.")]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+]
+Port = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder of the vault.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,17 +49,26 @@ def server(*, host: Host = None, port: Port = None, data_dir: DataDir = None) ->
 def agent(
     *,
     server_url: Annotated[
-        str | None, typer.Option("--server", envvar=SERVER_VARIABLE, help="The server's address.")
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", envvar=SERVER_VARIABLE, help="The server's address."
+        ),
     ] = None,
-    site: Annotated[str | None, typer.Option("--site", help="The site this host is in.")] = None,
-    host: Annotated[str | None, typer.Option("--host", help="This host's name.")] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="SITE", help="The site this host is in.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME", help="This host's name.")
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             "--token", help="The site's token; better in HOMEPORT_AGENT__TOKEN, where ps sees none."
         ),
     ] = None,
-    state: Annotated[Path | None, typer.Option("--state", help="The agent's own folder.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="The agent's own folder.")
+    ] = None,
 ) -> None:
     """Run the agent of this hypervisor host. It dials out; nothing listens here."""
     given = {"server": server_url, "site": site, "host": host, "token": token, "state_dir": state}

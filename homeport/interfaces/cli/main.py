@@ -21,7 +21,7 @@ from homeport.interfaces.cli import (
 )
 from homeport.interfaces.cli.failure import MEANINGS
 
-EPILOG = "\n\n".join(
+EPILOG = "\n".join(
     ["Exit codes:", *(f"{int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())]
 )
 

@@ -13,19 +13,34 @@ from homeport.model.policy import CommitTimer, ReplicationPolicy
 
 app = typer.Typer(help="Policies: RPO, interval, retention.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The policy's name.")]
-Rpo = Annotated[str | None, typer.Option("--rpo", help="Loss that counts as healthy: 5m.")]
-Interval = Annotated[str | None, typer.Option("--interval", help="Time between two points: 60s.")]
-App = Annotated[
-    str | None, typer.Option("--app-consistent", help="Time between app-consistent points: 1h.")
+Name = Annotated[str, typer.Argument(metavar="POLICY", help="The policy's name.")]
+Rpo = Annotated[
+    str | None, typer.Option("--rpo", metavar="SPAN", help="Loss that counts as healthy: 5m.")
 ]
-KeepAll = Annotated[str | None, typer.Option("--keep-all", help="Every point is kept: 2h.")]
-Retention = Annotated[str | None, typer.Option("--retention", help="Then hourly ones: 1d.")]
-Unsent = Annotated[str | None, typer.Option("--unsent-retention", help="Unsent writes: 7d.")]
+Interval = Annotated[
+    str | None, typer.Option("--interval", metavar="SPAN", help="Time between two points: 60s.")
+]
+App = Annotated[
+    str | None,
+    typer.Option(
+        "--app-consistent", metavar="SPAN", help="Time between app-consistent points: 1h."
+    ),
+]
+KeepAll = Annotated[
+    str | None, typer.Option("--keep-all", metavar="SPAN", help="Every point is kept: 2h.")
+]
+Retention = Annotated[
+    str | None, typer.Option("--retention", metavar="SPAN", help="Then hourly ones: 1d.")
+]
+Unsent = Annotated[
+    str | None, typer.Option("--unsent-retention", metavar="SPAN", help="Unsent writes: 7d.")
+]
 Timer = Annotated[
     CommitTimer | None, typer.Option("--commit-timer", help="What ends a failover by itself.")
 ]
-After = Annotated[str | None, typer.Option("--commit-after", help="When the timer acts: 1h.")]
+After = Annotated[
+    str | None, typer.Option("--commit-after", metavar="SPAN", help="When the timer acts: 1h.")
+]
 
 
 @command(app, "list")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -32,6 +33,14 @@ PANEL = "Reprotect"
 AT_ONCE = 4
 """Jobs at a time unless told: each reads and writes disks on both sides."""
 
+
+class DearerWay(StrEnum):
+    """Resyncs that can be asked for; the cheaper ones are found, or not possible."""
+
+    DIFFERENTIAL = Way.DIFFERENTIAL.value
+    FULL = Way.FULL.value
+
+
 KeepMachine = Annotated[
     bool | None,
     typer.Option(
@@ -41,14 +50,20 @@ KeepMachine = Annotated[
     ),
 ]
 WayOption = Annotated[
-    Way | None, typer.Option("--way", help="Force a dearer resync: differential or full.")
+    DearerWay | None, typer.Option("--way", help="Force a dearer resync than the cheapest.")
 ]
 Networks = Annotated[
-    list[str] | None, typer.Option("--network", help="HERE=THERE, or HERE=none; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--network", metavar="HERE=THERE", help="THERE may be none: unplugged. May be repeated."
+    ),
 ]
-Pool = Annotated[str | None, typer.Option("--pool", help="Pool for the replica disks.")]
+Pool = Annotated[
+    str | None, typer.Option("--pool", metavar="NAME", help="Pool for the replica disks.")
+]
 Cache = Annotated[
-    str | None, typer.Option("--cache", help="URL of a cache store, where the site has none.")
+    str | None,
+    typer.Option("--cache", metavar="URL", help="URL of a cache store, where the site has none."),
 ]
 
 
@@ -77,12 +92,13 @@ def review(
 def reprotect(
     session: Session,
     *,
-    items: Annotated[list[str] | None, typer.Argument(help="Names or ids of the items.")] = None,
+    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM", help="Names or ids.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="All items whose failover has been committed.")
     ] = False,
     parallel: Annotated[
-        int, typer.Option("--parallel", min=1, help="Jobs at a time, of several items.")
+        int,
+        typer.Option("--parallel", metavar="N", min=1, help="Jobs at a time, of several items."),
     ] = AT_ONCE,
     keep_machine: KeepMachine = None,
     way: WayOption = None,
@@ -104,7 +120,7 @@ def reprotect(
 
 def _request(
     keep_machine: bool | None,  # noqa: FBT001 - three states: as asked, or left out
-    way: Way | None,
+    way: DearerWay | None,
     network: Sequence[str] | None,
     pool: str | None,
     cache: str | None,

@@ -48,9 +48,12 @@ Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="A storage pool, or an item's folder in it.", exists=True),
 ]
-Item = Annotated[str | None, typer.Option("--item", help="Which item, if there are several.")]
+Item = Annotated[
+    str | None, typer.Option("--item", metavar="NAME", help="Which item, if there are several.")
+]
 PointOption = Annotated[
-    str | None, typer.Option("--point", help="Its position; by default the newest whole one.")
+    str | None,
+    typer.Option("--point", metavar="POINT", help="Its position; by default the newest whole one."),
 ]
 Verify = Annotated[
     bool | None,
@@ -60,7 +63,9 @@ Verify = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--export", help="Copy its disks into this folder.")]
+Out = Annotated[
+    Path | None, typer.Option("--export", metavar="DIR", help="Copy its disks into this folder.")
+]
 ImageFormat = Annotated[DiskFormat, typer.Option("--format", help="With --export: of the copies.")]
 Xml = Annotated[
     bool, typer.Option("--xml", help="With --export: print a libvirt definition using the copies.")
@@ -70,14 +75,16 @@ Boot = Annotated[
 ]
 AccelOption = Annotated[Accel, typer.Option("--accel", help="With --boot: how it is run.")]
 SerialLog = Annotated[
-    Path | None, typer.Option("--serial-log", help="With --boot: file for its serial console.")
+    Path | None,
+    typer.Option("--serial-log", metavar="FILE", help="With --boot: file for its serial console."),
 ]
 Headless = Annotated[bool, typer.Option("--headless", help="With --boot: without a window.")]
 Online = Annotated[
     bool, typer.Option("--online", help="With --boot: let it reach the network, and be known.")
 ]
 Scratch = Annotated[
-    Path | None, typer.Option("--scratch", help="With --boot: folder for what it writes.")
+    Path | None,
+    typer.Option("--scratch", metavar="DIR", help="With --boot: folder for what it writes."),
 ]
 
 

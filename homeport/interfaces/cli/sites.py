@@ -17,10 +17,10 @@ from homeport.model.requests import CacheRequest, MappingRequest
 
 app = typer.Typer(help="Sites: hosts, cache stores, networks.", no_args_is_help=True)
 
-Site = Annotated[str, typer.Argument(help="The site's name.")]
+Site = Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="NAME=VALUE for opening the store; may be repeated."),
+    typer.Option("--option", metavar="NAME=VALUE", help="To open the store; may be repeated."),
 ]
 
 
@@ -44,7 +44,10 @@ def add(
     *,
     site: Site,
     cache: Annotated[
-        str | None, typer.Option("--cache", help="URL of the cache store: file://, s3://, az://...")
+        str | None,
+        typer.Option(
+            "--cache", metavar="URL", help="URL of the cache store: file://, s3://, az://..."
+        ),
     ] = None,
     options: Options = None,
 ) -> None:
@@ -69,7 +72,7 @@ def set_cache(
     session: Session,
     *,
     site: Site,
-    url: Annotated[str, typer.Argument(help="URL of a folder or bucket.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Of a folder or bucket.")],
     options: Options = None,
 ) -> None:
     """Set the store in which a site's points wait for the other site."""
@@ -81,8 +84,8 @@ def set_cache(
 def map_network(
     session: Session,
     *,
-    source: Annotated[str, typer.Argument(help="SITE/NETWORK the machine is on.")],
-    target: Annotated[str, typer.Argument(help="SITE/NETWORK that stands for it.")],
+    source: Annotated[str, typer.Argument(metavar="SITE/NETWORK", help="The machine's.")],
+    target: Annotated[str, typer.Argument(metavar="SITE/NETWORK", help="What stands for it.")],
 ) -> None:
     """Have a network of one site stand for a network of another."""
     here, there = _network(source), _network(target)

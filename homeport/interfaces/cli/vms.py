@@ -16,14 +16,18 @@ from homeport.model.requests import MachineRequest
 
 app = typer.Typer(help="Machines: list, make, start, stop.", no_args_is_help=True)
 
-Vm = Annotated[str, typer.Argument(help="SITE/NAME, or NAME where only one site has it.")]
+Vm = Annotated[
+    str, typer.Argument(metavar="VM", help="SITE/NAME, or NAME where only one site has it.")
+]
 
 
 @command(app, "list")
 def list_vms(
     session: Session,
     *,
-    site: Annotated[str | None, typer.Option("--site", help="Only this site's.")] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="SITE", help="Only this site's.")
+    ] = None,
 ) -> None:
     """List the machines of all sites, or of one."""
     found = session.client.vms(site)
@@ -41,19 +45,30 @@ def show(session: Session, *, vm: Vm) -> None:
 def create(
     session: Session,
     *,
-    vm: Annotated[str, typer.Argument(help="SITE/NAME of the new machine.")],
+    vm: Annotated[str, typer.Argument(metavar="VM", help="SITE/NAME of the new machine.")],
     disks: Annotated[
         list[str],
-        typer.Option("--disk", help="NAME=SIZE[,format=qcow2][,image=PATH]; may be repeated."),
+        typer.Option(
+            "--disk", metavar="NAME=SIZE", help="And ,format=qcow2 ,image=PATH. May be repeated."
+        ),
     ],
-    memory: Annotated[str, typer.Option("--memory", help="For example 512M or 4G.")] = "1G",
-    vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Virtual CPUs.")] = 1,
-    host: Annotated[str | None, typer.Option("--host", help="Which host; else any.")] = None,
-    network: Annotated[str | None, typer.Option("--network", help="A network's name.")] = None,
-    pool: Annotated[str | None, typer.Option("--pool", help="Where its disks lie.")] = None,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="For example 512M or 4G.")
+    ] = "1G",
+    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", min=1, help="Virtual CPUs.")] = 1,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME", help="Which host; else any.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME", help="A network's name.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="NAME", help="Where its disks lie.")
+    ] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
     logs: Annotated[
-        str | None, typer.Option("--logs", help="File on the host for its serial console.")
+        str | None,
+        typer.Option("--logs", metavar="PATH", help="File on the host for its serial console."),
     ] = None,
 ) -> None:
     """Make a machine of your own, and wait until it is there."""
@@ -89,7 +104,10 @@ def stop(
     *,
     vm: Vm,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, help="Seconds the guest has; then power off.")
+        float,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=0, help="Seconds the guest has; then power off."
+        ),
     ] = 30.0,
 ) -> None:
     """Shut a machine down; what its guest does not do in time is done by force."""

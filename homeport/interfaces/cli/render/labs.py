@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -18,7 +19,9 @@ from homeport.interfaces.cli.render.style import (
     table,
     verbatim,
 )
-from homeport.lab.hosts import HostReport, LabReport
+
+if TYPE_CHECKING:
+    from homeport.lab.hosts import HostReport, LabReport
 
 
 def labs(found: Sequence[LabReport]) -> RenderableType:

@@ -55,12 +55,12 @@ def facts(pairs: Iterable[tuple[str, RenderableType]], *, indent: int = 2) -> Re
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(name, value)
-    return Padding(grid, (0, 0, 0, indent))
+    return Padding(grid, (0, 0, 0, indent), expand=False)
 
 
 def section(title: str, *lines: RenderableType, indent: int = 2) -> RenderableType:
     """A title with what belongs to it."""
-    body = Padding(Group(*lines), (0, 0, 0, indent))
+    body = Padding(Group(*lines), (0, 0, 0, indent), expand=False)
     return Group(Text(title, style="bold"), body)
 
 
@@ -96,7 +96,7 @@ def bullets(lines: Iterable[str], *, indent: int = 0) -> RenderableType:
     grid = Table.grid(padding=(0, 1, 0, 0))
     for line in lines:
         grid.add_row("-", Text(line))
-    return Padding(grid, (0, 0, 0, indent))
+    return Padding(grid, (0, 0, 0, indent), expand=False)
 
 
 def verbatim(line: str, *, style: str = "") -> Text:
