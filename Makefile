@@ -1,5 +1,6 @@
 # Homeport: everything is done by these targets; each sets up what it needs first.
 SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
 PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,14 +40,14 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 imports: $(STAMP)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache | tail -n 4
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 2 tests/unit
+	@$(BIN)/python -m pytest -q -n 2 --cov=homeport --cov-report= tests/unit
+	@echo "Lines and branches that the unit tests reach: $$($(BIN)/coverage report --format=total) %"
 
-test: setup node_modules/.installed ## All tests but the long matrices
-	@$(BIN)/coverage run -m pytest -q -m "not long" tests/contracts tests/integration tests/acceptance
-	@$(BIN)/coverage report --skip-covered --show-missing=false | tail -n 25
+test: setup node_modules/.installed ## All tests with real peers, but the long matrices
+	@$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not long" --timeout 420 tests/contracts tests/integration tests/acceptance
 
 test-all: setup node_modules/.installed ## Every test, the long matrices whole
 	@$(BIN)/python -m pytest -q -m "long or not long" --timeout 3600 tests
