@@ -35,6 +35,7 @@ class Process(StrEnum):
 
 
 Host = Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")]
+WhichLab = Annotated[str, typer.Argument(metavar="LAB", help="The lab's name.")]
 LabName = Annotated[str, typer.Option("--lab", metavar="NAME", help="The lab's name.")]
 Folder = Annotated[
     Path | None,
@@ -48,11 +49,11 @@ Folder = Annotated[
 def up(
     screen: Screen,
     *,
+    lab: WhichLab = DEFAULT_LAB,
     hosts: Annotated[
         list[str] | None,
         typer.Option("--host", metavar="NAME", help="A host to have; by default east and west."),
     ] = None,
-    lab: LabName = DEFAULT_LAB,
     folder: Folder = None,
 ) -> None:
     """Bring the lab up, or whatever of it does not run. Needs root."""
@@ -67,7 +68,7 @@ def up(
 def down(
     screen: Screen,
     *,
-    lab: LabName = DEFAULT_LAB,
+    lab: WhichLab = DEFAULT_LAB,
     folder: Folder = None,
     keep_folders: Annotated[
         bool, typer.Option("--keep-folders", help="Leave disks and definitions.")
