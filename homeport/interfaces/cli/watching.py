@@ -88,10 +88,11 @@ def watch(session: Session, job: JobReport) -> JobReport:
 
 def _watch_live(session: Session, job: JobReport) -> JobReport:
     screen = session.screen
-    with Live(render.job(job, session.now()), console=screen.out, auto_refresh=False) as live:
+    with Live(console=screen.out, auto_refresh=False) as live:
         for report in follow(session, job.id):
             job = report
-            live.update(render.job(report, session.now()), refresh=True)
+            # Its error ends the command, and is printed then as every other.
+            live.update(render.job(report, session.now(), error=False), refresh=True)
     return job
 
 

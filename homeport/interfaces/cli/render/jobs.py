@@ -81,8 +81,8 @@ def _took(job: JobReport | TaskReport, now: datetime) -> str:
     return show_span(took) if took.total_seconds() < 10 else span(took)
 
 
-def job(report: JobReport, now: datetime) -> RenderableType:
-    """A job task by task, with what it waits for and how it ended."""
+def job(report: JobReport, now: datetime, *, error: bool = True) -> RenderableType:
+    """A job task by task, with what it waits for; its error too, unless that is told elsewhere."""
     head = Text.assemble(
         (f"{report.kind} of {report.item_name}", "bold"),
         "  ",
@@ -94,7 +94,7 @@ def job(report: JobReport, now: datetime) -> RenderableType:
     if report.cancel_asked and not report.ended:
         head.append("  stopping at the next safe place", style=WARN)
     parts: list[RenderableType] = [head, *(_task(task, now) for task in report.tasks)]
-    if report.error:
+    if report.error and error:
         parts += [Text(""), problem(report.error, title=report.state)]
     return Group(*parts, Text(f"job {report.id}", style=QUIET))
 
@@ -132,7 +132,7 @@ def _under(task: TaskReport) -> list[RenderableType]:
         row.add_row(*cells)
         lines.append(row)
     if task.waits_for:
-        lines.append(Text(f"   waits for {task.waits_for}", style=WARN))
+        lines.append(Text(f"   waits: {task.waits_for}", style=WARN))
     return lines
 
 
@@ -176,7 +176,7 @@ def _news_of(before: TaskReport | None, after: TaskReport) -> list[str]:
     if after.progress and _tens(after) > (_tens(before) if before else -1):
         lines.append(f"  {after.name}: {progress_words(after.progress)}")
     if after.waits_for and after.waits_for != (before.waits_for if before else ""):
-        lines.append(f"  {after.name}: waits for {after.waits_for}")
+        lines.append(f"  {after.name}: waits: {after.waits_for}")
     return lines
 
 

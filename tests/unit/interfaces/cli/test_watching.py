@@ -130,7 +130,7 @@ class TestPlainLines:
         assert lines[0] == f"Reprotect of shop: job {s.JOB}"
         assert lines.count("  Prerequisite check: succeeded (9.5 s)") == 1
         assert "  Resynchronisation: in progress" in lines
-        assert "  Resynchronisation: waits for e1 in east does not answer" in lines
+        assert "  Resynchronisation: waits: e1 in east does not answer" in lines
         assert "  First recovery point: succeeded (0 ms)" in lines
 
     def test_a_skipped_task_says_why(self) -> None:
@@ -172,6 +172,11 @@ class TestLive:
         last = printed(session).rpartition("Reprotect of shop")[2]
         assert "Succeeded" in last
         assert "▶" not in last
+
+    def test_an_error_is_left_to_the_end_of_the_command(self) -> None:
+        session = a_session(FRESH, s.FAILED_JOB, live=True)
+        watching.watch(session, FRESH)
+        assert "DamagedObject" not in printed(session)
 
 
 class TestEnds:
