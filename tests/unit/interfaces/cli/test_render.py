@@ -1,4 +1,4 @@
-"""What every report looks like at 80 and 120 columns, to the letter: `make golden` draws anew."""
+"""What every report looks like at 80 and 120 columns, to the letter."""
 
 from __future__ import annotations
 
