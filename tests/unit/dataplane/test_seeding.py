@@ -491,7 +491,9 @@ def _peak(folder: Path, size: int) -> int:
 
 def test_memory_and_room_do_not_grow_with_the_disk(tmp_path: Path) -> None:
     small, large = _peak(tmp_path / "small", GiB), _peak(tmp_path / "large", TiB)
-    assert large < small + MiB
+    # How two workers' frames of 1 MiB happen to overlap moves a peak by 1 to 2 MiB, at any size; a
+    # byte kept for each 4 KiB or 16 for each MiB of the disk would be 16 MiB and more.
+    assert large < small + 4 * MiB
     base, disk = tmp_path / "large" / "base", tmp_path / "large" / "disk"
     assert base.stat().st_size == TiB
     assert base.stat().st_blocks <= disk.stat().st_blocks
