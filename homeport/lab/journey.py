@@ -62,13 +62,19 @@ class Journey:
 
     stage: Stage
     story: Story
-    client: Client = field(init=False)
+    client: Client = field(default_factory=Client, init=False)  # the stage's, once it is open
     shape: dict[str, object] = field(init=False, default_factory=dict)
     crossed: Crossing = field(init=False)
     receipt: LossReceipt = field(init=False)
 
     def run(self) -> None:
         """All of it."""
+        try:
+            self._all()
+        finally:
+            self.client.close()
+
+    def _all(self) -> None:
         began = time.monotonic()
         steps = (
             ("set up", "Two sites, a server, and a guest in east", self.set_up),

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +32,7 @@ class ServerProcess:
     address: str
     port: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
     def url(self) -> str:
@@ -59,6 +59,7 @@ class ServerProcess:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
+        self._child = process
         identity = identify(process.pid)
         if identity is not None:
             facts = {"pid": identity.pid, "started": identity.started}
@@ -104,8 +105,9 @@ class ServerProcess:
 
     def _wait_end(self, process: ProcessId, limit: float) -> None:
         wait_until(lambda: not alive(process), awaited="the server to end", limit=limit, pause=0.05)
-        with suppress(ChildProcessError):  # somebody else's child: its parent reaps it
-            os.waitpid(process.pid, os.WNOHANG)
+        if self._child is not None and self._child.pid == process.pid:
+            self._child.wait(limit)  # else somebody else's child: its parent reaps it
+            self._child = None
 
     @property
     def _file(self) -> Path:
