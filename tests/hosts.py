@@ -86,6 +86,8 @@ class Copy:
     resync_ways: dict[str, str] = field(default_factory=dict)
     made: list[LedgerEntry] = field(default_factory=list)
     untouched: bool = True
+    readable: bool = True
+    pool: str = "disks"
 
 
 @dataclass
@@ -121,6 +123,11 @@ class FakeHost:
     lands: bool = True
     ships: bool = True
     problem: dict[str, str] | None = None
+    memory: int = 8 * GiB
+    cpus: int = 2
+    disks_now: tuple[DiskName, ...] | None = None
+    makes: tuple[str, ...] = ()
+    digest_rate: float = 0.0
     pending: dict[ItemId, list[PointReport]] = field(default_factory=dict)  # not shipped yet
 
     def add_machine(self, name: str) -> None:
@@ -178,7 +185,9 @@ class FakeHost:
         if problems or args.only_check:
             return ops.TargetFacts(problems=tuple(problems))
         if args.item not in self.copies:
-            self.copies[args.item] = Copy(role=Role.TARGET, epoch=args.epoch, machine=args.name)
+            self.copies[args.item] = Copy(
+                role=Role.TARGET, epoch=args.epoch, machine=args.name, pool=args.pool
+            )
             self._note(args.item, "folder", f"/pool/{args.name}")
         return ops.TargetFacts(problems=(), folder=f"/pool/{args.name}")
 
@@ -264,6 +273,7 @@ class FakeHost:
                 pool_available=self.available,
                 missing_networks=missing,
                 tracked=False,
+                makes=self.makes,
             )
         return ops.SideFacts(
             item=args.item,
@@ -273,17 +283,23 @@ class FakeHost:
             stands_at=copy.booted or copy.captured,
             written={DISK: 5 * MiB},
             definition=self.definitions.get(copy.machine),
-            pool="disks",
+            pool=copy.pool,
             pool_available=self.available,
             missing_networks=missing,
             lock=copy.lock or None,
+            disks_now=self.disks_now,
+            makes=self.makes,
+            digest_rate=self.digest_rate,
         )
 
     def do_prepare_replica(self, args: ops.PrepareReplica) -> ops.ReplicaFacts:
-        copy = self.copies.get(args.item)
-        if copy is None:
-            copy = Copy(role=Role.TARGET, epoch=args.epoch, machine=args.name)
-            self.copies[args.item] = copy
+        if args.new_pool and args.pool not in self.pools:
+            self.pools = (*self.pools, args.pool)
+        self.networks = tuple(dict.fromkeys((*self.networks, *args.new_networks)))
+        if args.item not in self.copies:
+            self.copies[args.item] = Copy(
+                role=Role.TARGET, epoch=args.epoch, machine=args.name, pool=args.pool
+            )
         copy = self.copy(args)
         if copy.unsent:
             copy.aside.append(self._aside(copy, "unsent"))
@@ -407,9 +423,9 @@ class FakeHost:
 
     def inventory(self) -> HostInventory:
         return HostInventory(
-            memory=8 * GiB,
-            memory_free=4 * GiB,
-            cpus=2,
+            memory=self.memory,
+            memory_free=self.memory // 2,
+            cpus=self.cpus,
             kvm=False,
             hypervisor="memory",
             pools=tuple(
@@ -455,7 +471,7 @@ class FakeHost:
         return ops.DiskFacts(
             disk=DISK,
             exists=True,
-            readable=True,
+            readable=copy.readable,
             untouched=copy.untouched,
             size=GiB,
             allocated=100 * MiB,

@@ -227,6 +227,11 @@ class VaultRows:
         """The cache store in a site."""
         return self.site_rows.cache_of(site)
 
+    def cache_users(self, site: SiteName) -> tuple[str, ...]:
+        """Names of the items whose machines run in the site."""
+        at_work = (row.item for row in self.items() if row.state is not State.DISABLED)
+        return tuple(item.name for item in at_work if item.running.site == site)
+
     def new_token(self, site: SiteName) -> str:
         """A fresh token for the site's agents; only its hash is kept."""
         token = self._settings.new_token()

@@ -38,6 +38,7 @@ from homeport.model.reports import (
 from homeport.orchestration.accept import pending
 from homeport.orchestration.books import Books, Health, HostRow, NetworkMapping, SiteRow
 from homeport.orchestration.ports import ItemRow, Job, JobState, Task
+from homeport.orchestration.rates import resyncs_of
 
 BEFORE_FAILOVER = "before failover"
 """The label of points of the direction that a failover ended."""
@@ -275,6 +276,7 @@ def _view(books: Books, row: ItemRow, job: str | None) -> ItemView:
         last_resync=row.facts.get("resync"),
         test=row.facts.get("test"),
         facts=_other_facts(books, row),
+        resyncs=resyncs_of(row.facts),
     )
 
 
@@ -341,7 +343,7 @@ def receipt_of(row: ItemRow) -> LossReceipt | None:
 
 
 def _other_facts(books: Books, row: ItemRow) -> dict[str, Any]:
-    shown = ("receipt", "resync", "test", "disks", "problem")
+    shown = ("receipt", "resync", "resyncs", "test", "disks", "problem")
     facts = {key: value for key, value in row.facts.items() if key not in shown}
     if row.state is State.DISABLED:
         facts["pending_hosts"] = list(pending(books, row))

@@ -41,6 +41,7 @@ class Grounds:
     needs: int = 0
     lock: str = ""
     old_pool: str = ""  # where the old disks were left
+    drill: bool = False  # a test failover has not been cleaned up
 
     @property
     def seat(self) -> Seat:
@@ -77,6 +78,17 @@ def failover_committed(grounds: Grounds) -> Iterator[Problem]:
         advance(grounds.state, Event.REPROTECT)
     except IllegalMoveError as error:
         yield error.as_dict()
+
+
+def drill_cleaned_up(grounds: Grounds) -> Iterator[Problem]:
+    """No test machine runs on the item's points."""
+    if grounds.drill:
+        yield _problem(
+            "TestNotCleanedUp",
+            f"{grounds.item.name} has a test failover that was not cleaned up.",
+            "Its test machine runs on one of the item's points.",
+            f"Clean it up first (homeport test-cleanup {grounds.item.name}).",
+        )
 
 
 def agents_alive(grounds: Grounds) -> Iterator[Problem]:
@@ -261,6 +273,7 @@ def host_fits(grounds: Grounds) -> Iterator[Problem]:
 
 CHECKS: tuple[Check, ...] = (
     failover_committed,
+    drill_cleaned_up,
     agents_alive,
     agents_problems,
     running_disks_readable,

@@ -205,6 +205,25 @@ class LossReceipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResyncRecord:
+    """
+    A resync that has ended: what it was to be, and what it came to. Bytes and seconds.
+
+    `moved` is None where the running side did not tell; `estimated` was made before it began.
+    """
+
+    direction: str
+    way: str
+    planned: int
+    moved: int | None
+    estimated: float
+    low: float
+    high: float
+    actual: float
+    ended_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ItemView:
     """
     An item for people. `unprotected` means: losing the running side loses more than allowed.
@@ -242,6 +261,7 @@ class ItemView:
     last_resync: dict[str, Any] | None
     test: dict[str, Any] | None
     facts: dict[str, Any] = field(default_factory=dict)
+    resyncs: tuple[ResyncRecord, ...] = ()  # oldest first; the last ten
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -270,3 +290,4 @@ class EstimateReport:
     ours: Estimate
     asr: AsrEstimate
     basis: str  # what the estimate rests on
+    resyncs: tuple[ResyncRecord, ...] = ()  # what earlier ones took, oldest first

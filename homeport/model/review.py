@@ -22,11 +22,14 @@ from homeport.model.estimate import (
 from homeport.model.item import ReplicatedItem, Side
 from homeport.model.machine import PowerState
 from homeport.model.operations import Problem, SideFacts
-from homeport.model.planning import ResyncPlan, Way, plan_resync
-from homeport.model.protection import Event, IllegalMoveError, State, advance
+from homeport.model.planning import DiskPlan, ResyncPlan, Way, plan_resync
+from homeport.model.prerequisites import Grounds, check_all
+from homeport.model.protection import State
+from homeport.model.target import Setting, Target
 from homeport.units import show_size
 
 REPLICA_SUFFIX = "-ASRReplica"
+NONE = "none"
 ASR_DISK_MB_PER_S = 60.0
 """The article's example disk; shown with the estimate so that it can be judged."""
 
@@ -38,6 +41,7 @@ class Row:
     setting: str
     value: str
     new: bool = False
+    fixed: str = ""  # why it cannot be another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,49 +85,52 @@ class ReviewInput:
     running: SideFacts | None
     old: SideFacts | None
     cache: str
+    target: Target = field(default_factory=Target)
     cache_is_new: bool = False
-    networks: dict[str, str | None] = field(default_factory=dict)
+    lock: str = ""  # the name of ours
+    old_pool: str = ""  # where the old disks were left
     rates: Rates = DEFAULT_RATES
     enable_took: timedelta = timedelta(0)
     keep_machine: bool | None = None
+    drill: bool = False  # a test failover has not been cleaned up
 
 
 def review(given: ReviewInput) -> Review:
     """Make the review. Never raises for what it finds: it lists it."""
-    problems = [*_state_problems(given.state), *_reach_problems(given)]
     running, old = given.running, given.old
-    if running is None or old is None:
-        return _unreachable(given, tuple(problems))
-    problems += _side_problems(given, running, old)
-    plan = plan_resync(old, running)
-    need = sum(disk.sends for disk in plan.disks)
-    if old.pool_available < need:
-        problems.append(_no_room(given, old, need))
+    known = running is not None and old is not None
+    plan = plan_resync(old, running) if running and old else ResyncPlan(common=None, disks=())
     return Review(
         item=given.item.name,
-        direction=f"{given.item.running.site} -> {given.item.standby.site}",
+        direction=_direction(given.item),
         way=plan.way,
-        reason=plan.reason,
+        reason=plan.reason if known else "not known until both sides answer",
         reads=plan.reads,
         sends=plan.sends,
-        rows=_rows(given, old),
-        disks=tuple(
-            DiskReview(
-                disk=disk.disk,
-                way=disk.way,
-                reason=disk.reason,
-                reads=disk.reads,
-                sends=disk.sends,
-                actions=_disk_actions(disk.disk, disk.way, old),
-            )
-            for disk in plan.disks
-        ),
-        machine=_machine_actions(given, old),
+        rows=_rows(given),
+        disks=tuple(_disk(disk, old) for disk in plan.disks) if old else (),
+        machine=_machine_actions(given, old) if old and running else (),
         plan=plan,
         ours=estimate(plan, given.rates),
         asr=_asr(given, plan),
-        problems=tuple(problems),
-        notes=_notes(given),
+        problems=_problems(given, plan),
+        notes=(*given.target.notes, *_notes(given)),
+    )
+
+
+def _problems(given: ReviewInput, plan: ResyncPlan) -> tuple[Problem, ...]:
+    return check_all(
+        Grounds(
+            item=given.item,
+            state=given.state,
+            running=given.running,
+            old=given.old,
+            target=given.target,
+            needs=sum(disk.sends for disk in plan.disks),
+            lock=given.lock,
+            old_pool=given.old_pool,
+            drill=given.drill,
+        )
     )
 
 
@@ -146,96 +153,48 @@ def keeps_machine(item: ReplicatedItem, *, asked: bool | None) -> bool:
     return bool(asked)
 
 
-def _state_problems(state: State) -> list[Problem]:
-    try:
-        advance(state, Event.REPROTECT)
-    except IllegalMoveError as error:
-        return [error.as_dict()]
-    return []
+def _direction(item: ReplicatedItem) -> str:
+    return f"{item.running.site} -> {item.standby.site}"
 
 
-def _problem(code: str, message: str, cause: str, remedy: str) -> Problem:
-    return RefusedError(message, code=code, cause=cause, remedy=remedy).as_dict()
-
-
-def _reach_problems(given: ReviewInput) -> list[Problem]:
-    found = []
-    for seat, facts in ((given.item.running, given.running), (given.item.standby, given.old)):
-        if facts is None:
-            found.append(
-                _problem(
-                    "SiteUnreachable",
-                    f"The agent on {seat.host} in {seat.site} does not answer.",
-                    "The host is off, cut off, or its agent does not run.",
-                    f"Bring {seat.host} back (homeport site show {seat.site}), then ask again.",
-                )
-            )
-    return found
-
-
-def _side_problems(given: ReviewInput, running: SideFacts, old: SideFacts) -> list[Problem]:
-    found = [*running.problems, *old.problems]
-    found += [
-        _problem(
-            "SourceDiskUnreadable",
-            f"Disk {disk.disk} of the running machine is missing or unreadable.",
-            disk.reason or "Its file cannot be opened.",
-            "Repair the disk first: what cannot be read cannot be replicated.",
-        )
-        for disk in running.disks
-        if not (disk.exists and disk.readable)
-    ]
-    found += [
-        _problem(
-            "OldDiskUnreadable",
-            f"Disk {disk.disk} is there on {given.item.standby.site}, but cannot be read.",
-            disk.reason or "Its file or one of its layers cannot be opened.",
-            "Disable and enable protection afresh, or move the old disk away and reprotect: a "
-            "full copy to a new replica is made and the old disk is kept.",
-        )
-        for disk in old.disks
-        if disk.exists and not disk.readable
-    ]
-    found += [
-        _problem(
-            "NetworkMissing",
-            f"Network {network} does not exist on {given.item.standby.site}.",
-            "The reverse network mapping points at it.",
-            "Make the network, or map another one (homeport site map-network).",
-        )
-        for network in old.missing_networks
-    ]
-    if not old.pool_writable:
-        found.append(
-            _problem(
-                "PoolNotWritable",
-                f"Pool {old.pool} on {given.item.standby.site} cannot be written to.",
-                "Its folder is missing, full or read-only.",
-                "Repair the pool, then ask again.",
-            )
-        )
-    return found
-
-
-def _no_room(given: ReviewInput, old: SideFacts, need: int) -> Problem:
-    return _problem(
-        "PoolTooSmall",
-        f"Pool {old.pool} on {given.item.standby.site} has {show_size(old.pool_available)} free; "
-        f"up to {show_size(need)} would be written.",
-        "The resync and the writes set aside need room beside the old disks.",
-        "Free some space or extend the pool.",
+def _disk(plan: DiskPlan, old: SideFacts) -> DiskReview:
+    return DiskReview(
+        disk=plan.disk,
+        way=plan.way,
+        reason=plan.reason,
+        reads=plan.reads,
+        sends=plan.sends,
+        actions=_disk_actions(plan.disk, plan.way, old),
     )
 
 
-def _rows(given: ReviewInput, old: SideFacts) -> tuple[Row, ...]:
-    networks = [f"{a} -> {b or 'not attached'}" for a, b in sorted(given.networks.items())]
+def _rows(given: ReviewInput) -> tuple[Row, ...]:
+    """The settings, in the order of ASR's table."""
+    target = given.target
+    networks = [f"{a} -> {b or 'not attached'}" for a, b in sorted(target.networks.items())]
+    mapped = Setting(value=", ".join(networks) or "same names", new=bool(target.new_networks))
     return (
-        Row(setting="direction", value=f"{given.item.running.site} -> {given.item.standby.site}"),
-        Row(setting="target pool", value=old.pool),
-        Row(setting="virtual network", value=", ".join(networks) or "same names"),
-        Row(setting="cache store", value=given.cache, new=given.cache_is_new),
-        Row(setting="policy", value=given.item.policy),
+        Row(setting="direction", value=_direction(given.item)),
+        _row("resource group", target.group),
+        _row("virtual network", mapped),
+        *(_row(name, target.pool) for name in _storage(given)),
+        _row("cache store", Setting(value=given.cache, new=given.cache_is_new)),
+        _row("availability set", target.availability_set),
+        _row("capacity reservation", target.reservation),
     )
+
+
+def _row(setting: str, chosen: Setting) -> Row:
+    value = chosen.value or NONE
+    return Row(setting=setting, value=value, new=chosen.new, fixed=chosen.fixed)
+
+
+def _storage(given: ReviewInput) -> tuple[str, ...]:
+    """What the pool is called: a storage account has unmanaged disks in it."""
+    definition = given.running.definition if given.running else None
+    managed = {disk.managed for disk in definition.disks} if definition else {True}
+    names = ((False, "storage account"), (True, "replica managed disks"))
+    return tuple(name for kind, name in names if kind in managed)
 
 
 def _disk_actions(disk: str, way: Way, old: SideFacts) -> tuple[str, ...]:
@@ -277,23 +236,3 @@ def _notes(given: ReviewInput) -> tuple[str, ...]:
             checksum,
         )
     return (checksum,)
-
-
-def _unreachable(given: ReviewInput, problems: tuple[Problem, ...]) -> Review:
-    plan = ResyncPlan(common=None, disks=())
-    return Review(
-        item=given.item.name,
-        direction=f"{given.item.running.site} -> {given.item.standby.site}",
-        way=Way.NOTHING,
-        reason="not known until both sides answer",
-        reads=0,
-        sends=0,
-        rows=(),
-        disks=(),
-        machine=(),
-        plan=plan,
-        ours=estimate(plan, given.rates),
-        asr=_asr(given, plan),
-        problems=problems,
-        notes=_notes(given),
-    )

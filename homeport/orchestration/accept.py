@@ -25,19 +25,19 @@ from homeport.model.requests import (
 )
 from homeport.model.review import keeps_machine
 from homeport.orchestration.books import Books
+from homeport.orchestration.customise import check_asked
 from homeport.orchestration.places import (
-    host_for,
     host_of,
     need_alive,
     need_cache,
     need_network,
     owner_of,
-    pool_of,
 )
 from homeport.orchestration.points import Choice, choose, parse_choice
 from homeport.orchestration.ports import ItemRow, Job, JobKind
 from homeport.orchestration.registry import PROGRAMS
 from homeport.orchestration.reversal import parse_way
+from homeport.orchestration.setting import belong, need_room, settle_first, shape
 
 
 def protect(books: Books, asked: ProtectRequest) -> Job:
@@ -55,29 +55,27 @@ def protect(books: Books, asked: ProtectRequest) -> Job:
     host = host_of(books, source, asked.vm)
     books.policy(asked.policy)
     need_cache(books, source)
-    target_host = host_for(books, target, asked.pool)
     sweep(books)
     known = _protected_already(books, source, host.name, asked.vm)
+    books.resources.claim(target)
+    put = settle_first(books, asked, host, target)
     item = ReplicatedItem(
         id=known.item.id if known else ItemId(books.new_id()),
         name=known.item.name if known else name,
         primary=Seat(site=source, host=host.name, machine=asked.vm, pool=""),
-        recovery=Seat(
-            site=target,
-            host=target_host.name,
-            machine=asked.vm,
-            pool=asked.pool or pool_of(target_host),
-        ),
+        recovery=put.seat,
         active=Side.PRIMARY,
         epoch=known.item.epoch if known else 0,
         policy=asked.policy,
     )
+    facts = {"places": put.places, "placed": put.reason, "shape": shape(put.need)}
     if known:
         move(books, known, Event.ENABLE)
         books.put_item(item)
-        books.put_facts(item.id, {"problem": None})
+        books.put_facts(item.id, {**facts, "problem": None})
     else:
-        books.add_item(item, state=State.ENABLING, facts={})
+        books.add_item(item, state=State.ENABLING, facts=facts)
+    belong(books, item, item.recovery, put.settings, put.need)
     return _submit(books, JobKind.ENABLE, item, to_plain(ProtectRequest, asked))
 
 
@@ -123,6 +121,8 @@ def failover(books: Books, key: str, asked: FailoverRequest) -> Job:
     need_alive(books, target)
     report = books.report_of(item.id, target.host)
     choose(report.points if report else (), choice, item=item.name)
+    if not again:
+        need_room(books, row)
     if not again and not asked.confirm_source_down:
         need_alive(books, item.running)
     kind = JobKind.PLANNED_FAILOVER if asked.planned else JobKind.FAILOVER
@@ -170,12 +170,13 @@ def reprotect(books: Books, key: str, asked: ReprotectRequest) -> Job:
     parse_way(asked.way)
     keeps_machine(row.item, asked=asked.keep_machine)
     _no_drill(row)
-    for seat in (row.item.running, row.item.standby):
-        need_alive(books, seat)
+    around = books.resources.around(row.item.standby.site)
+    need_alive(books, row.item.running)
+    if asked.host is None:
+        need_alive(books, row.item.standby)
     if asked.cache is None:
         need_cache(books, row.item.running.site)
-    if asked.pool is not None:
-        check_name("pool", asked.pool)
+    check_asked(around, row.item.standby, asked)
     return _begin(books, row, JobKind.REPROTECT, to_plain(ReprotectRequest, asked))
 
 

@@ -177,6 +177,9 @@ class Vault(Protocol):
     def set_cache(self, site: SiteName, cache: StoreAddress) -> None:
         """Replace the cache store in a site."""
 
+    def cache_users(self, site: SiteName) -> tuple[str, ...]:
+        """Names of the items whose machines run in the site: their points wait in its store."""
+
     def network_map(self, source: SiteName, target: SiteName) -> dict[str, str]:
         """Mapped networks from one site to another."""
 

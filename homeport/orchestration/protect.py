@@ -8,6 +8,7 @@ on both sides is taken away again and the item stays as *Enable failed*, with th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from homeport.model.codec import from_plain, to_plain
@@ -120,6 +121,7 @@ def _settle(
         )
         facts = remember(vault.item(item.id).facts, item.active.other, networks)
         facts["disks"] = [disk.name for disk in definition.disks]
+        facts["shape"] = {"memory": definition.memory, "vcpus": definition.vcpus}
         vault.put_facts(item.id, facts)
         return {"item": to_plain(ReplicatedItem, item), "networks": networks}
 
@@ -166,6 +168,7 @@ def _make(run: JobRun, plan: Enabling) -> None:
             item.id,
             {item.primary.host: (Role.SOURCE, True), item.recovery.host: (Role.TARGET, True)},
         )
+        vault.put_facts(item.id, {"seed_began": vault.now().isoformat()})
 
     run.step("assign both hosts", act)
 
@@ -208,7 +211,10 @@ def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
         took = (vault.now() - run.job.created_at).total_seconds()
         source = fresh_report(vault, item.id, item.primary.host, item.epoch)
         moved = source.bytes_moved if source else 0
-        vault.put_facts(item.id, {"enable_took": took, "enable_moved": moved, "problem": None})
+        began = vault.item(item.id).facts.get("seed_began")
+        seed = (vault.now() - datetime.fromisoformat(began)).total_seconds() if began else took
+        facts = {"enable_took": took, "enable_moved": moved, "seed_took": seed}
+        vault.put_facts(item.id, {**facts, "seed_began": None, "problem": None})
         return {"enable_took": took, "bytes_moved": moved}
 
     return {"point": point["position"], **run.step("protected", act)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from homeport.errors import NotFoundError, RefusedError
 from homeport.model.codec import from_plain, to_plain
-from homeport.model.ids import HostName
+from homeport.model.ids import HostName, JobId
 from homeport.model.item import ReplicatedItem, Role
 from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.messages import OperationState, StoreAddress, UnsentReport
@@ -23,6 +23,7 @@ from homeport.model.operations import (
     FenceFacts,
     PrepareReplica,
     Problem,
+    Release,
     ReplicaFacts,
     Reverse,
     SideFacts,
@@ -32,6 +33,8 @@ from homeport.model.protection import Event, State
 from homeport.model.reports import LossReceipt
 from homeport.model.requests import ReprotectRequest
 from homeport.model.review import Review, keeps_machine
+from homeport.model.target import Target
+from homeport.orchestration.customise import Reversal, check_asked, settle
 from homeport.orchestration.networks import lock_name, remember
 from homeport.orchestration.ports import ItemRow, JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
@@ -47,9 +50,11 @@ from homeport.orchestration.program import (
     read_item,
     stop,
 )
+from homeport.orchestration.rates import as_sides_digest, measured, rates_of
 from homeport.orchestration.receipt import complete_receipt
 from homeport.orchestration.resynced import RESYNC_TASKS, follow
-from homeport.orchestration.reversal import Reversal, make_review
+from homeport.orchestration.reversal import make_review
+from homeport.orchestration.setting import put_in_place
 
 TASKS = (
     "Prerequisite check",
@@ -78,6 +83,7 @@ PATIENCE = 300.0
 class Plan:
     """What the job does, settled by the review; everything after it goes by this."""
 
+    job: JobId
     known: Known
     given: Reversal
     review: Review
@@ -85,8 +91,13 @@ class Plan:
     old: SideFacts
 
     @property
+    def target(self) -> Target:
+        """What the new direction goes into."""
+        return settle(self.given, self.running, self.old)
+
+    @property
     def item(self) -> ReplicatedItem:
-        """The item, with the pool asked for."""
+        """The item, with the host and pool of its standby side as they will be."""
         return self.given.item
 
     @property
@@ -109,7 +120,7 @@ class Plan:
     @property
     def lock(self) -> str:
         """The name of the lock put on the old side's machine."""
-        return lock_name(self.known.vault, self.item)
+        return self.given.lock
 
 
 def reprotect(run: JobRun) -> dict[str, Json]:
@@ -138,39 +149,49 @@ def _settle(run: JobRun, known: Known) -> Plan:
     check_cancel(run)
     run.skip(COMMITTING, "the failover was committed before: a person does that")
     run.task(DISCOVER)
-    old = _facts(run, known.item.standby.host, given.question(running))
+    old = _facts(run, given.item.standby.host, given.question(running))
     check_cancel(run)
     run.task(REQUIREMENTS)
     made = _review(given, running, old)
     if running is None or old is None or made.problems:
         message = f"{known.item.name} cannot be reprotected as things stand."
         raise JobStoppedError(all_of(made.problems, code="NotReprotectable", message=message))
-    return Plan(known=known, given=given, review=made, running=running, old=old)
+    return Plan(job=run.job.id, known=known, given=given, review=made, running=running, old=old)
 
 
 def _given(run: JobRun, known: Known) -> Reversal:
     asked = from_plain(ReprotectRequest, run.job.request)
 
     def act(vault: Vault) -> Json:
-        given = read_reversal(vault, known.row, asked)
-        return {"mapped": dict(given.mapped), "cache": given.cache}
+        return to_plain(Reversal, read_reversal(vault, known.row, asked))
 
-    return Reversal(row=known.row, asked=asked, **run.step("read mapping and cache store", act))
+    return from_plain(Reversal, run.step("read mapping and cache store", act))
 
 
 def read_reversal(vault: Vault, row: ItemRow, asked: ReprotectRequest) -> Reversal:
-    """A reversal as the vault knows it: the mapping back, and the running site's cache store."""
+    """
+    A reversal as the vault knows it: both sites' settings, and the rates measured so far.
+
+    Raises:
+        RefusedError: the request names what is not there; see `check_asked`.
+    """
     item = row.item
+    around = vault.resources.around(item.standby.site)
+    check_asked(around, item.standby, asked)
     try:
         cache = vault.cache_of(item.running.site).url
     except NotFoundError:
         cache = ""
+    reports = (vault.report_of(item.id, seat.host) for seat in (item.running, item.standby))
     return Reversal(
         row=row,
         asked=asked,
         mapped=vault.network_map(item.running.site, item.standby.site),
         cache=cache,
-        running=vault.report_of(item.id, item.running.host),
+        cache_users=tuple(n for n in vault.cache_users(item.running.site) if n != item.name),
+        lock=lock_name(vault.vault_id(), item),
+        around=around,
+        rates=rates_of(row.facts, *reports),
     )
 
 
@@ -194,6 +215,8 @@ def _prepare(run: JobRun, plan: Plan) -> Json:
     """Make what the new direction needs, lock the old machine, turn its disks into replicas."""
     run.task(REPROTECT)
     run.step("make what the new direction needs", lambda vault: _requirements(vault, plan))
+    if plan.given.moves:
+        run.step("the old host is left", lambda vault: _leave_host(vault, plan))
     check_cancel(run)
     item, old = plan.item, plan.item.standby
     unsent = _lock(run, plan)
@@ -209,6 +232,8 @@ def _prepare(run: JobRun, plan: Plan) -> Json:
         pool=old.pool,
         lock=plan.lock,
         keep_machine=keeps_machine(item, asked=plan.given.asked.keep_machine),
+        new_pool=plan.target.pool.new,
+        new_networks=plan.target.new_networks,
     )
     made = need(run, "prepare the replica", old.host, order, ReplicaFacts, patience=PATIENCE)
     run.step("complete the receipt", lambda vault: _complete(vault, plan, unsent, made))
@@ -235,19 +260,35 @@ def _lock(run: JobRun, plan: Plan) -> int:
 
 
 def _requirements(vault: Vault, plan: Plan) -> Json:
-    """Cache store, network mapping and pool, as the review has shown them."""
-    item, asked = plan.item, plan.given.asked
-    if asked.cache is not None and not plan.given.cache:
-        cache = StoreAddress(
-            name=item.running.site, url=asked.cache.url, options=asked.cache.options
-        )
+    """Cache store, mapping, resources and seat, as the review has shown them."""
+    item, given, target = plan.item, plan.given, plan.target
+    asked = given.asked.cache
+    if asked is not None and given.cache_url != given.cache:
+        cache = StoreAddress(name=item.running.site, url=asked.url, options=asked.options)
         vault.set_cache(item.running.site, cache)
-    networks = plan.given.networks(plan.running)
-    for network, to in networks.items():
+    for network, to in target.networks.items():
         if to is not None:
             vault.map_network(item.running.site, network, item.standby.site, to)
+    facts = remember(vault.item(item.id).facts, item.active.other, target.networks)
+    facts |= put_in_place(vault, item, target, plan.definition)
+    facts["rates"] = measured(as_sides_digest(given.rates, plan.running, plan.old))
     vault.put_item(item)
-    vault.put_facts(item.id, remember(vault.item(item.id).facts, item.active.other, networks))
+    vault.put_facts(item.id, facts)
+    return {}
+
+
+def _leave_host(vault: Vault, plan: Plan) -> Json:
+    """The replica has moved: the host it was on takes away what Homeport made there."""
+    left = plan.known.item.standby.host
+    vault.assign(plan.item.id, left, None, replicate=False)
+    order = Release(
+        item=plan.item.id,
+        epoch=plan.item.epoch,
+        owner=False,
+        keep_unsent=True,
+        keep_machine=keeps_machine(plan.item, asked=plan.given.asked.keep_machine),
+    )
+    vault.leave_order(plan.item.id, left, "release", order, job=plan.job)
     return {}
 
 
@@ -295,9 +336,9 @@ def _order(vault: Vault, plan: Plan) -> Json:
 
 def _stopped(run: JobRun, known: Known, problem: Problem, *, began: bool) -> None:
     """The item is *Failover committed* again; its machine runs on, unprotected as before."""
-    item = known.item
 
     def act(vault: Vault) -> Json:
+        item = vault.item(known.item.id).item  # its standby side may have moved to another host
         seen = (State.REPROTECTING, State.RESYNCING)
         if any(vault.move(item.id, Event.REPROTECT_STOPPED, seen=state) for state in seen):
             vault.put_facts(item.id, {"problem": problem})

@@ -8,6 +8,7 @@ shows it as the job's tasks and knows when the item is protected again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from homeport.model.codec import to_plain
@@ -16,6 +17,7 @@ from homeport.model.item import ReplicatedItem
 from homeport.model.messages import ItemReport
 from homeport.model.position import Position
 from homeport.model.protection import Event, State
+from homeport.model.reports import ResyncRecord
 from homeport.model.review import Review
 from homeport.orchestration.ports import JobRun, Json, Vault
 from homeport.orchestration.program import (
@@ -26,6 +28,7 @@ from homeport.orchestration.program import (
     waiting_on,
     watch,
 )
+from homeport.orchestration.rates import link_rate, remember_resync
 
 RESYNC_TASKS = (
     "Resynchronisation",
@@ -95,13 +98,15 @@ def follow(
     """Follow to the first listed point, at least `first`; the result is what the resync came to."""
     following = Following(run=run, item=item, first=first, stubborn=Stubborn())
     run.task(RESYNC)
+    began = run.step("the resync begins", lambda vault: vault.now().isoformat())
     watch(run, "the resync is shipped", partial(_shipped, following=following))
     _temporary(run, following)
     run.task(DELTA)
     watch(run, "delta replication is on", partial(_delta, following=following))
     run.task(FIRST_POINT)
     point = watch(run, "the first point is listed", partial(_listed, following=following))
-    came_to = run.step("resynced", lambda vault: _done(vault, run, item, review, point))
+    end = End(review=review, point=point, began=datetime.fromisoformat(began))
+    came_to = run.step("resynced", lambda vault: _done(vault, run, item, end))
     return {**_summary(review), **came_to}
 
 
@@ -150,16 +155,49 @@ def _summary(review: Review) -> dict[str, Json]:
     }
 
 
-def _done(vault: Vault, run: JobRun, item: ReplicatedItem, review: Review, point: str) -> Json:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """What a resync was to be, when it began, and the point it ended with."""
+
+    review: Review
+    point: str
+    began: datetime
+
+
+def _done(vault: Vault, run: JobRun, item: ReplicatedItem, end: End) -> Json:
     """The item is protected the other way; what the resync came to is kept as its fact."""
     advance_item(vault, item.id, Event.RESYNCED, seen=State.RESYNCING)
     source = fresh_report(vault, item.id, item.running.host, item.epoch)
-    now = vault.now()
+    now, moved = vault.now(), source.bytes_moved if source else None
+    took = (now - run.job.created_at).total_seconds()
     came_to = {
-        "point": point,
-        "bytes_moved": source.bytes_moved if source else None,
-        "took": (now - run.job.created_at).total_seconds(),
+        "point": end.point,
+        "bytes_moved": moved,
+        "took": took,
         "ended_at": now.isoformat(),
     }
-    vault.put_facts(item.id, {"resync": {**_summary(review), **came_to}, "problem": None})
+    facts = vault.item(item.id).facts
+    link = link_rate(moved or 0, (now - end.began).total_seconds())
+    kept = {
+        "resync": {**_summary(end.review), **came_to},
+        "resyncs": remember_resync(facts, _record(end.review, moved, took, now)),
+        "rates": {**facts.get("rates", {}), **({"link": link} if link else {})},
+        "problem": None,
+    }
+    vault.put_facts(item.id, kept)
     return came_to
+
+
+def _record(review: Review, moved: int | None, took: float, now: datetime) -> ResyncRecord:
+    total = review.ours.total
+    return ResyncRecord(
+        direction=review.direction,
+        way=review.way.value,
+        planned=review.sends,
+        moved=moved,
+        estimated=total.likely.total_seconds(),
+        low=total.low.total_seconds(),
+        high=total.high.total_seconds(),
+        actual=took,
+        ended_at=now,
+    )

@@ -1,5 +1,5 @@
 """
-What a reprotect will be: its questions to both sides, and the review made from their answers. Pure.
+What a reprotect will be: the review made from both sides' answers. Pure.
 
 The API's review and the job make the same one: the job refuses on the problems that the review has
 shown. A way that is asked for can only be dearer than the one that is known to be right.
@@ -7,70 +7,20 @@ shown. A way that is asked for can only be dearer than the one that is known to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 
 from homeport.errors import RefusedError
-from homeport.model.estimate import DEFAULT_RATES, Rates
-from homeport.model.item import ReplicatedItem, Side
-from homeport.model.messages import ItemReport
-from homeport.model.operations import AskFacts, SideFacts
+from homeport.model.operations import Problem, SideFacts
 from homeport.model.planning import Way
 from homeport.model.protection import State
-from homeport.model.requests import ReprotectRequest
 from homeport.model.review import Review, ReviewInput, review
-from homeport.orchestration.networks import Networks, fit_networks, networks_of, towards
-from homeport.orchestration.ports import ItemRow
-from homeport.units import MiB
+from homeport.orchestration.customise import Reversal, settle
+from homeport.orchestration.rates import as_sides_digest, checksum_term
 
-TELLING = 256 * MiB
-"""Bytes of a first copy from which on its time says something of the link, not of the job."""
 FORCED = {
     Way.DIFFERENTIAL: "every block is compared, because it was asked for",
     Way.FULL: "everything is copied, because it was asked for; the old disks are kept",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reversal:
-    """A reprotect as asked for, with what the vault knows. `mapped`: from the running side."""
-
-    row: ItemRow
-    asked: ReprotectRequest
-    mapped: Mapping[str, str]
-    cache: str  # its URL; empty when the running side's site has none
-    running: ItemReport | None = None  # for measured rates
-
-    @property
-    def item(self) -> ReplicatedItem:
-        """The item, with the pool asked for on the standby side."""
-        item = self.row.item
-        if self.asked.pool is None:
-            return item
-        seat = replace(item.standby, pool=self.asked.pool)
-        if item.active is Side.RECOVERY:
-            return replace(item, primary=seat)
-        return replace(item, recovery=seat)
-
-    def networks(self, running: SideFacts | None) -> Networks:
-        """The running machine's networks to the other side's."""
-        return fit_networks(
-            networks_of(running.definition if running else None),
-            asked=self.asked.networks,
-            mapped=self.mapped,
-            came_by=towards(self.row.facts, self.row.item.active),
-        )
-
-    def question(self, running: SideFacts | None) -> AskFacts:
-        """What the old side is asked; the running side is asked first, for its definition."""
-        definition = running.definition if running else None
-        return AskFacts(
-            item=self.row.item.id,
-            networks=tuple(sorted({to for to in self.networks(running).values() if to})),
-            memory=definition.memory if definition else 0,
-            pool=self.item.standby.pool,
-        )
 
 
 def make_review(
@@ -84,25 +34,53 @@ def make_review(
     Raises:
         RefusedError: the way asked for is not one, or the original machine was to be deleted.
     """
-    forced = parse_way(given.asked.way)
+    forced = _forced(given, old)
+    facts = given.row.facts
     made = review(
         ReviewInput(
             item=given.item,
             state=state or given.row.state,
             running=running,
             old=_as_if(old, forced),
-            cache=given.cache or (given.asked.cache.url if given.asked.cache else ""),
-            cache_is_new=not given.cache and given.asked.cache is not None,
-            networks=given.networks(running),
-            rates=rates_of(given.row.facts, running, old, given.running),
-            enable_took=timedelta(seconds=given.row.facts.get("enable_took", 0.0)),
+            target=settle(given, running, old),
+            cache=given.cache_url,
+            cache_is_new=given.cache_url != given.cache,
+            lock=given.lock,
+            old_pool=given.row.item.standby.pool,
+            rates=as_sides_digest(given.rates, running, old),
+            enable_took=checksum_term(facts),
             keep_machine=given.asked.keep_machine,
+            drill=bool(facts.get("test")),
         )
     )
-    return replace(
-        _reworded(made, forced),
-        problems=(*made.problems, *_cache_problems(given)),
-    )
+    problems = (*made.problems, *_cache_problems(given), *_pool_problems(given, old))
+    return replace(_reworded(made, forced), problems=problems)
+
+
+def _forced(given: Reversal, old: SideFacts | None) -> Way | None:
+    """The way that must be gone: as asked, or full where the old disks are in another pool."""
+    asked = parse_way(given.asked.way)
+    return Way.FULL if _leaves_disks(given, old) else asked
+
+
+def _leaves_disks(given: Reversal, old: SideFacts | None) -> bool:
+    """Another pool was asked for than the one that has the old disks."""
+    pool, there = given.asked.pool, old is not None and any(disk.exists for disk in old.disks)
+    return there and pool is not None and pool != given.row.item.standby.pool
+
+
+def _pool_problems(given: Reversal, old: SideFacts | None) -> list[Problem]:
+    if old is None or not _leaves_disks(given, old) or "other-pool" in old.makes:
+        return []
+    return [
+        RefusedError(
+            f"The old disks are in pool {given.row.item.standby.pool}, and the agent on "
+            f"{given.item.standby.host} makes replicas beside them.",
+            code="PoolFixedByDisks",
+            cause="It cannot leave them where they are and make new ones in another pool.",
+            remedy="Leave the option out, ask for another host, or update the agent there.",
+        ).as_dict()
+    ]
 
 
 def parse_way(text: str | None) -> Way | None:
@@ -145,19 +123,19 @@ def _reworded(made: Review, forced: Way | None) -> Review:
     return replace(made, reason=reason, plan=plan, disks=disks)
 
 
-def _cache_problems(given: Reversal) -> list[dict[str, str]]:
-    site = given.row.item.running.site
-    if given.cache and given.asked.cache and given.asked.cache.url != given.cache:
+def _cache_problems(given: Reversal) -> list[Problem]:
+    site, users = given.row.item.running.site, ", ".join(given.cache_users)
+    if given.cache and given.cache_url != given.cache and users:
         return [
             RefusedError(
                 f"{site} has the cache store {given.cache} already.",
                 code="CacheInUse",
-                cause="A site has one cache store, and other items may be using it.",
-                remedy="Leave the option out, or change the site's "
+                cause=f"A site has one cache store, and other items use this one: {users}.",
+                remedy="Leave the option out, or change the site's when none uses it "
                 f"(homeport site set-cache {site} URL).",
             ).as_dict()
         ]
-    if not given.cache and given.asked.cache is None:
+    if not given.cache_url:
         return [
             RefusedError(
                 f"{site} has no cache store.",
@@ -167,26 +145,3 @@ def _cache_problems(given: Reversal) -> list[dict[str, str]]:
             ).as_dict()
         ]
     return []
-
-
-def rates_of(
-    facts: Mapping[str, object],
-    running: SideFacts | None,
-    old: SideFacts | None,
-    report: ItemReport | None = None,
-) -> Rates:
-    """Measured rates where there are some; the slower side digests for both."""
-    took = _number(facts.get("enable_took"))
-    moved = _number(facts.get("enable_moved"))
-    digests = [side.digest_rate for side in (running, old) if side and side.digest_rate > 0]
-    rate = report.progress.rate if report and report.progress else 0.0
-    return Rates(
-        read=DEFAULT_RATES.read,
-        digest=min(digests, default=DEFAULT_RATES.digest),
-        link=rate or (moved / took if took and moved >= TELLING else DEFAULT_RATES.link),
-        churn=_number(facts.get("churn")),
-    )
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

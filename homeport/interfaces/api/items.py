@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fastapi import APIRouter, status
 
 from homeport.errors import NotFoundError, from_dict
@@ -16,7 +18,6 @@ from homeport.interfaces.reports import (
 )
 from homeport.model.codec import from_plain
 from homeport.model.ids import HostName, ItemId
-from homeport.model.item import Seat
 from homeport.model.messages import OperationState
 from homeport.model.operations import AskFacts, SideFacts
 from homeport.model.reports import (
@@ -35,12 +36,13 @@ from homeport.model.requests import (
     ReprotectRequest,
     TestFailoverRequest,
 )
-from homeport.model.review import Review
+from homeport.model.review import Review, keeps_machine
 from homeport.orchestration import accept
 from homeport.orchestration.books import Books, Office
-from homeport.orchestration.ports import ItemRow
+from homeport.orchestration.customise import Reversal
+from homeport.orchestration.rates import as_sides_digest, basis_of, resyncs_of
 from homeport.orchestration.reprotect import read_reversal
-from homeport.orchestration.reversal import make_review
+from homeport.orchestration.reversal import make_review, parse_way
 
 router = APIRouter(prefix="/v1", tags=["items"])
 ACCEPTED = status.HTTP_202_ACCEPTED
@@ -181,7 +183,9 @@ def show_receipt(item: str, office: AnOffice) -> LossReceipt:
 @router.get("/items/{item}/estimate")
 def show_estimate(item: str, office: AnOffice) -> EstimateReport:
     """How long a reprotect would take, from what both sides hold now."""
-    made = _review(office, item, ReprotectRequest())
+    sides = _sides(office, item, ReprotectRequest())
+    made = make_review(sides.given, sides.running, sides.old)
+    rates = as_sides_digest(sides.given.rates, sides.running, sides.old)
     return EstimateReport(
         way=made.way.value,
         reason=made.reason,
@@ -189,8 +193,9 @@ def show_estimate(item: str, office: AnOffice) -> EstimateReport:
         sends=made.sends,
         ours=made.ours,
         asr=made.asr,
-        basis="what both sides hold now, at this item's own measured rates where there are some; "
-        "ASR's checksum term is this item's own enable job",
+        basis=f"what both sides hold now; {basis_of(rates)}; ASR's checksum term is this item's "
+        "own enable job",
+        resyncs=resyncs_of(sides.given.row.facts),
     )
 
 
@@ -203,23 +208,36 @@ def _ledger_key(books: Books, key: str) -> ItemId:
         raise
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sides:
+    """A reprotect as asked for, and what both sides answered; None for a silent one."""
+
+    given: Reversal
+    running: SideFacts | None
+    old: SideFacts | None
+
+
 def _review(office: Office, key: str, asked: ReprotectRequest) -> Review:
+    sides = _sides(office, key, asked)
+    return make_review(sides.given, sides.running, sides.old)
+
+
+def _sides(office: Office, key: str, asked: ReprotectRequest) -> Sides:
     """Ask both sides, the running one first: its definition says what the other must have."""
+    parse_way(asked.way)
     with office.look() as books:
         row = accept.find(books, key)
+        keeps_machine(row.item, asked=asked.keep_machine)
         given = read_reversal(books, row, asked)
-        alive = {seat.host for seat in _seats(row) if books.host_alive(seat.host)}
-    running_host, old_host = row.item.running.host, row.item.standby.host
+        hosts = (row.item.running.host, given.item.standby.host)
+        alive = {host for host in hosts if books.host_alive(host)}
+    running_host, old_host = hosts
     running = old = None
     if running_host in alive:
         running = _ask(office, running_host, AskFacts(item=row.item.id))
     if old_host in alive:
         old = _ask(office, old_host, given.question(running))
-    return make_review(given, running, old)
-
-
-def _seats(row: ItemRow) -> tuple[Seat, ...]:
-    return (row.item.running, row.item.standby)
+    return Sides(given=given, running=running, old=old)
 
 
 def _ask(office: Office, host: HostName, question: AskFacts) -> SideFacts | None:

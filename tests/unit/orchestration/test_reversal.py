@@ -8,15 +8,16 @@ import pytest
 from sqlalchemy import delete
 
 from homeport.catalog import tables
-from homeport.errors import RefusedError
+from homeport.errors import NotFoundError, RefusedError
 from homeport.model.estimate import DEFAULT_RATES
 from homeport.model.operations import AskFacts, SideFacts
 from homeport.model.planning import Way
 from homeport.model.requests import CacheRequest, ReprotectRequest
 from homeport.model.review import Review
 from homeport.orchestration.ports import JobState
+from homeport.orchestration.rates import as_sides_digest, rates_of
 from homeport.orchestration.reprotect import read_reversal
-from homeport.orchestration.reversal import make_review, parse_way, rates_of
+from homeport.orchestration.reversal import make_review, parse_way
 from homeport.units import GiB, MiB
 from tests.unit.orchestration.scripted import Deck
 from tests.unit.orchestration.stages import COMMITTED, done, reprotect
@@ -44,7 +45,7 @@ def codes(made: Review) -> list[str]:
     ("store_there", "asked", "problems"),
     [
         (True, None, []),
-        (True, STORE, ["CacheInUse"]),
+        (True, STORE, []),
         (True, CacheRequest(url="file:///west"), []),
         (False, None, ["NoCacheStore"]),
         (False, STORE, []),
@@ -60,7 +61,7 @@ def test_the_cache_store_of_the_running_site(
     made = review(deck, cache=asked)
     assert codes(made) == problems
     row = next(row for row in made.rows if row.setting == "cache store")
-    assert row.new is (not store_there and asked is not None)
+    assert row.new is (asked is STORE)
 
 
 def test_a_store_that_is_asked_for_is_the_sites_from_then_on(deck: Deck) -> None:
@@ -89,8 +90,11 @@ def test_a_pool_that_is_asked_for_is_the_old_sides_seat(deck: Deck) -> None:
     deck.east.copies.clear()
     deck.east.pools = ("disks", "fast")
     deck.tick()
-    assert next(r.value for r in review(deck, pool="fast").rows if "pool" in r.setting) == "fast"
-    assert codes(review(deck, pool="none"))[0] == "PoolNotWritable"
+    settings = {row.setting: row.value for row in review(deck, pool="fast").rows}
+    assert settings["replica managed disks"] == "fast"
+    with pytest.raises(NotFoundError) as unknown:
+        review(deck, pool="none")
+    assert unknown.value.code == "UnknownPool"
     done(deck, reprotect(pool="fast"))
     assert deck.view().standby.pool == "fast"
 
@@ -165,5 +169,5 @@ def side(rate: float) -> SideFacts:
 def test_rates_are_measured_ones_where_there_are_some(
     facts: dict[str, float], digests: tuple[float, float], link: float, digest: float
 ) -> None:
-    rates = rates_of(facts, side(digests[0]), side(digests[1]))
+    rates = as_sides_digest(rates_of(facts), side(digests[0]), side(digests[1]))
     assert (rates.link, rates.digest) == (link, digest)
