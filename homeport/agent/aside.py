@@ -8,6 +8,7 @@ policy, and goes when the item is released.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,11 @@ from homeport.dataplane.qcow2 import read_map
 from homeport.errors import RefusedError
 from homeport.model.compaction import carried
 from homeport.model.ledger import DiskChain, Layer, Unsent
-from homeport.model.messages import UnsentReport
+from homeport.model.messages import LedgerEntry, UnsentReport
 from homeport.model.position import Position
+
+ENTRY = "unsent"
+"""Kind of an image's entry in the ledger; its name is the image's path."""
 
 
 def set_aside(held: HeldItem, means: Means, keep: Position | None) -> tuple[UnsentReport, ...]:
@@ -60,18 +64,42 @@ def unsent_reports(held: HeldItem) -> tuple[UnsentReport, ...]:
 
 
 def expire_unsent(held: HeldItem, means: Means, *, everything: bool = False) -> int:
-    """Remove images whose time is over; the number removed."""
+    """
+    Remove images whose time is over; the number removed.
+
+    A whole disk stays until the full copy that replaces it has landed: it is the last good one.
+    """
     now, keep = means.clock.now(), held.ledger.policy.unsent_retention
     gone: list[Unsent] = []
     chains = []
     for chain in held.ledger.disks:
-        over = [u for u in chain.set_aside if everything or u.set_aside_at + keep <= now]
+        ended = [u for u in chain.set_aside if u.set_aside_at + keep <= now]
+        over = [
+            u for u in chain.set_aside if everything or (u in ended and (chain.whole or not u.base))
+        ]
         gone += over
         stays = tuple(unsent for unsent in chain.set_aside if unsent not in over)
         chains.append(replace(chain, set_aside=stays))
-    held.save_chains(chains)
+    held.save_chains(chains, made=unsent_gone(held, means, gone))
     held.drop(name for unsent in gone for name in unsent.names)
     return len(gone)
+
+
+def unsent_made(held: HeldItem, unsent: Unsent) -> tuple[LedgerEntry, ...]:
+    """The ledger's entries with an image's."""
+    name = str(held.path(unsent.path))
+    return held.made(ENTRY, name, "writes the other side has not", unsent.set_aside_at)
+
+
+def unsent_gone(held: HeldItem, means: Means, images: Iterable[Unsent]) -> tuple[LedgerEntry, ...]:
+    """The ledger's entries with those of some images marked as gone."""
+    names = {str(held.path(unsent.path)) for unsent in images}
+    return tuple(
+        replace(entry, gone_at=means.clock.now())
+        if entry.kind == ENTRY and entry.name in names and entry.gone_at is None
+        else entry
+        for entry in held.ledger.made
+    )
 
 
 def forget_beyond(held: HeldItem, **changes: Any) -> None:
@@ -116,12 +144,13 @@ def set_whole_aside(held: HeldItem, means: Means, chain: DiskChain) -> tuple[str
     )
     earlier = carried(chain, chain.layers, None, base=base)
     held.save_chains(
-        [replace(chain, layers=(), base_at=None, whole=False, set_aside=(*earlier, whole))]
+        [replace(chain, layers=(), base_at=None, whole=False, set_aside=(*earlier, whole))],
+        made=unsent_made(held, whole),
     )
     return (f"kept as {new.name} until it expires: {old.name}",)
 
 
-def give_back_whole(held: HeldItem) -> None:
+def give_back_whole(held: HeldItem, means: Means) -> None:
     """Undo `set_whole_aside` where the full copy has not become whole."""
     for chain in held.ledger.disks:
         kept = chain.set_aside[-1] if chain.set_aside else None
@@ -134,7 +163,7 @@ def give_back_whole(held: HeldItem) -> None:
         back = replace(
             chain, base=kept.base, layers=layers, whole=True, set_aside=chain.set_aside[:-1]
         )
-        held.save_chains([back])
+        held.save_chains([back], made=unsent_gone(held, means, (kept,)))
         held.drop([chain.base])
 
 
@@ -179,7 +208,7 @@ def _set_aside_disk(held: HeldItem, means: Means, chain: DiskChain, keep: Positi
         below=tuple(below),
     )
     new = replace(chain, layers=stays, active=None, set_aside=(*earlier, unsent))
-    held.save_chains([new])
+    held.save_chains([new], made=unsent_made(held, unsent))
     held.drop(names)
 
 

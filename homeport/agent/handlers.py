@@ -11,6 +11,7 @@ from homeport.agent.operations import (
     releasing,
     reprotecting,
     testing,
+    unsent,
 )
 from homeport.agent.operations.order import Bench, Handler
 from homeport.errors import RefusedError, describe
@@ -40,6 +41,9 @@ HANDLERS: Mapping[str, Handler] = {
     "stop-machine": machines.stop_machine,
     "delete-machine": machines.delete_machine,
     "show-machine": machines.show_machine,
+    "unsent-files": unsent.unsent_files,
+    "export-unsent": unsent.export_unsent,
+    "discard-unsent": unsent.discard_unsent,
 }
 
 

@@ -10,12 +10,14 @@ from typing import Protocol
 from homeport.agent.ledgers import Ledgers
 from homeport.agent.ports import Compute
 from homeport.clock import Clock
+from homeport.dataplane.pipeline import Control
 from homeport.dataplane.ports import ObjectStore
 from homeport.dataplane.seeding import BaseWriter
 from homeport.model.extent import ExtentSet
 from homeport.model.ids import HostName, SiteName
 from homeport.model.machine import DiskFormat
 from homeport.model.messages import StoreAddress
+from homeport.model.unsent import FilesCompared, ImageFile
 
 
 class DiskReader(Protocol):
@@ -46,6 +48,26 @@ class OpenBase(Protocol):
         """The writer; the caller closes it."""
 
 
+class CompareFiles(Protocol):
+    """Tells which files differ between two images of a disk; neither is altered."""
+
+    def __call__(
+        self,
+        before: ImageFile,
+        after: ImageFile,
+        *,
+        scratch: Path,
+        limit: int,
+        seconds: float,
+        control: Control,
+    ) -> FilesCompared:
+        """
+        At most `limit` files of each file system, all counted, within `seconds`.
+
+        `scratch` is an empty folder; nothing is left in it.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Means:
     """Everything an agent's parts are given; nothing of it is made below the wiring."""
@@ -59,3 +81,4 @@ class Means:
     make_store: Callable[[StoreAddress], None]  # where a direction begins: it may not exist yet
     open_reader: Callable[[tuple[Path, ...], str], DiskReader]
     open_base: OpenBase
+    compare_files: CompareFiles | None = None  # None: this agent reads no file systems

@@ -19,6 +19,7 @@ from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.messages import LedgerEntry, StoreAddress, UnsentReport
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.position import Position
+from homeport.model.unsent import UNSENT_OPERATIONS
 
 Problem = dict[str, str]
 """An error as `HomeportError.as_dict` gives it."""
@@ -392,5 +393,6 @@ OPERATIONS: dict[str, tuple[type[Any], type[Any]]] = {
     "stop-machine": (MachineName, Nothing),
     "delete-machine": (MachineName, Nothing),
     "show-machine": (MachineName, MachineShape),
+    **UNSENT_OPERATIONS,
 }
 """Kind to the types of its arguments and of its result."""

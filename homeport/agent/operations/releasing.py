@@ -44,7 +44,7 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
             test_cleanup(bench, TestCleanup(item=held.item, machine=held.ledger.test.machine))
         recover_rotation(held, means)
         finish_commit(held, means)
-        give_back_whole(held)
+        give_back_whole(held, means)
         expire_unsent(held, means, everything=True)
         kept: tuple[str, ...] = ()
         if order.owner:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from homeport.dataplane.points import run_tool
+from homeport.dataplane.copying import free_bytes, measured
 from homeport.errors import RefusedError
 from homeport.model.filediff import HEAD
 from homeport.model.unsent import ImageFile
@@ -67,17 +67,9 @@ class NoScratchRoomError(RefusedError):
 
 def check_room(folder: Path, images: Sequence[ImageFile]) -> None:
     """Raise NoScratchRoomError unless copies of these images fit into the folder."""
-    needed = sum(measured(image) for image in images)
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
+    needed, free = sum(measured(image, "raw") for image in images), free_bytes(folder)
     if needed + ROOM_LEFT > free:
         raise NoScratchRoomError(folder=folder, needed=needed, free=free)
-
-
-def measured(image: ImageFile, *, into: str = "raw") -> int:
-    """Bytes a copy of the image's data takes at most."""
-    argv = ["qemu-img", "measure", "-U", "--output", "json", "-O", into, "-f", image.format]
-    return int(json.loads(run_tool([*argv, str(image.path)]))["required"])
 
 
 def missing_programs() -> list[str]:
