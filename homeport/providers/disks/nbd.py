@@ -197,7 +197,13 @@ class NbdDisk:
         listening, client = _socket_pair(opened)
         handed = os.dup(listening.fileno())
         try:
-            argv = ["bash", "-c", _START, "bash", *_options(self.path, image_format, writable=writable)]
+            argv = [
+                "bash",
+                "-c",
+                _START,
+                "bash",
+                *_options(self.path, image_format, writable=writable),
+            ]
             server = subprocess.Popen(
                 argv,
                 env={**os.environ, "SOCKET": str(handed)},
