@@ -68,6 +68,7 @@ class AgentSettings(BaseModel):
     state_dir: Path = Path("/var/lib/homeport-agent")
     libvirt_uri: str = "qemu:///system"
     wait: float = Field(default=20.0, gt=0)  # seconds of a long poll
+    guestfs_kernel: Path | None = None  # an unpacked kernel package, where /boot has no kernel
     log_level: str = "info"
 
 

@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -36,6 +37,7 @@ from homeport.interfaces.api.app import Services, create_app
 from homeport.interfaces.api.bell import Bell
 from homeport.interfaces.api.bind import check_bind
 from homeport.interfaces.api.routers import ROUTERS
+from homeport.lab.kvm import kvm_works
 from homeport.model.ids import HostName, SiteName, check_name
 from homeport.model.messages import StoreAddress
 from homeport.orchestration.desk import AgentDesk
@@ -44,6 +46,8 @@ from homeport.orchestration.office import ServerOffice
 from homeport.orchestration.registry import PROGRAMS
 from homeport.orchestration.takeover import Beats
 from homeport.providers.compute.hypervisor import LibvirtCompute
+from homeport.providers.disks.filesystems import FileSystems
+from homeport.providers.disks.guestfs import Guestfs
 from homeport.providers.disks.opening import open_base, open_reader
 from homeport.providers.store.object_store import open_store
 from homeport.settings import AgentSettings, InvalidSettingsError, ServerSettings
@@ -212,12 +216,24 @@ def build_agent(settings: AgentSettings) -> Agent:
         make_store=_make_store,
         open_reader=open_reader,
         open_base=open_base,
+        compare_files=_file_systems(settings),
     )
     return Agent(
         shelf=Shelf(means),
         link=Link(settings.server, settings.token),
         state=settings.state_dir,
         wait=settings.wait,
+    )
+
+
+def _file_systems(settings: AgentSettings) -> FileSystems:
+    """How this host reads the files of images; an appliance is kept in the agent's folder."""
+    return FileSystems(
+        guestfs=Guestfs(
+            cache=settings.state_dir / "guestfs",
+            kvm=partial(kvm_works, settings.state_dir),
+            kernel=settings.guestfs_kernel,
+        )
     )
 
 

@@ -111,6 +111,7 @@ class Stage:
             "HOMEPORT_AGENT__HOST": f"{site}-1",
             "HOMEPORT_AGENT__TOKEN": made.token,
             "HOMEPORT_AGENT__STATE_DIR": str(self.lab.host_folder(site).agent),
+            "HOMEPORT_AGENT__GUESTFS_KERNEL": str(self.settings.cache / "kernel"),
         }
         self.lab.set_agent(site, [sys.executable, "-m", "homeport", "agent"], environment)
 

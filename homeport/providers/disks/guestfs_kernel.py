@@ -58,6 +58,8 @@ def arrange(
     """
     How libguestfs can be run here; an unpacked kernel is prepared in `cache`, once.
 
+    `unpacked` is the folder of a kernel package's files, or a folder of such folders.
+
     Raises:
         NoApplianceError: it cannot.
         ReadingToolError, FilesTimeoutError, CancelledError: preparing the kernel failed.
@@ -66,7 +68,8 @@ def arrange(
         raise NoApplianceError("guestfish is not installed")
     if any(name in os.environ for name in OWN) or _newest(root) is not None:
         return Arrangement()
-    kernel = _newest(unpacked) if unpacked is not None else None
+    below = [] if unpacked is None else [unpacked, *sorted(unpacked.glob("*/"), reverse=True)]
+    kernel = next((one for folder in below if (one := _newest(folder)) is not None), None)
     if kernel is None:
         where = "in /boot" if unpacked is None else f"in /boot and in {unpacked}"
         raise NoApplianceError(f"there is no kernel with its modules {where}")
