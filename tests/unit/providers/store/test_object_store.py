@@ -112,7 +112,7 @@ def test_a_folder_that_is_no_store_is_not_taken_for_an_empty_one(tmp_path: Path)
     with pytest.raises(StoreUnreachableError) as caught:
         open_store(tmp_path.as_uri())
     assert MARK in caught.value.cause
-    assert "create" in caught.value.remedy
+    assert "A new store is made" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
