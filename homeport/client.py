@@ -28,24 +28,34 @@ from homeport.model.reports import (
     MappingReport,
     NewSiteReport,
     PointView,
+    ResourceReport,
     SiteReport,
     TokenReport,
     VmReport,
 )
 from homeport.model.requests import (
     CacheRequest,
+    CapacityRequest,
     DisableRequest,
     FailoverRequest,
+    GroupRequest,
     MachineRequest,
     MappingRequest,
     ProtectRequest,
     ReprotectRequest,
+    SetRequest,
     SiteRequest,
     TestFailoverRequest,
 )
+from homeport.model.resources import ResourceKind
 from homeport.model.review import Review
 
 T = TypeVar("T")
+KIND_OF: Mapping[type, ResourceKind] = {
+    GroupRequest: ResourceKind.GROUP,
+    SetRequest: ResourceKind.SET,
+    CapacityRequest: ResourceKind.RESERVATION,
+}
 Moment = Callable[[float], None]
 """Waits that many seconds: how a caller lets time pass between two looks."""
 
@@ -138,6 +148,25 @@ class Client:
     def map_network(self, mapping: MappingRequest) -> MappingReport:
         """Have a network of one site stand for one of another."""
         return self._send(MappingReport, "PUT", "/v1/network-mappings", mapping)
+
+    def resources(self, site: str, kind: ResourceKind) -> tuple[ResourceReport, ...]:
+        """A site's resource groups, availability sets or capacity reservations."""
+        return self._get(tuple[ResourceReport, ...], f"/v1/sites/{site}/{kind}s")
+
+    def resource(self, site: str, kind: ResourceKind, name: str) -> ResourceReport:
+        """One of them."""
+        return self._get(ResourceReport, f"/v1/sites/{site}/{kind}s/{name}")
+
+    def put_resource(
+        self, site: str, name: str, asked: GroupRequest | SetRequest | CapacityRequest
+    ) -> ResourceReport:
+        """Make one, or change what is given of it; the request's type says of which kind."""
+        path = f"/v1/sites/{site}/{KIND_OF[type(asked)]}s/{name}"
+        return self._send(ResourceReport, "PUT", path, asked)
+
+    def delete_resource(self, site: str, kind: ResourceKind, name: str) -> None:
+        """Delete one that nobody uses."""
+        self._call("DELETE", f"/v1/sites/{site}/{kind}s/{name}")
 
     def vms(self, site: str | None = None) -> tuple[VmReport, ...]:
         """The machines of all sites, or of one."""

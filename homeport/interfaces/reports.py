@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from homeport.interfaces.resources import resource_reports, storage_accounts
 from homeport.model.codec import from_plain
 from homeport.model.host import MachineFacts
 from homeport.model.ids import ItemId, SiteName
@@ -35,6 +36,7 @@ from homeport.model.reports import (
     TaskReport,
     VmReport,
 )
+from homeport.model.resources import ResourceKind, networks_on
 from homeport.orchestration.accept import pending
 from homeport.orchestration.books import Books, Health, HostRow, NetworkMapping, SiteRow
 from homeport.orchestration.ports import ItemRow, Job, JobState, Task
@@ -60,26 +62,29 @@ def health_report(health: Health) -> HealthReport:
     )
 
 
-def site_report(
-    site: SiteRow, hosts: Iterable[HostRow], mappings: Iterable[NetworkMapping]
-) -> SiteReport:
-    """A site with its hosts and the mappings it takes part in."""
+def site_report(books: Books, site: SiteRow) -> SiteReport:
+    """A site with its hosts, resources, and the mappings it takes part in."""
+    around = books.resources.around(site.name)
     return SiteReport(
         name=site.name,
         cache=_cache(site.cache),
-        hosts=tuple(_host(host) for host in hosts if host.site == site.name),
+        hosts=tuple(_host(host) for host in books.hosts(site.name)),
         network_mappings=tuple(
             mapping_report(mapping)
-            for mapping in mappings
+            for mapping in books.network_mappings()
             if site.name in (mapping.source_site, mapping.target_site)
         ),
+        resource_groups=resource_reports(around, ResourceKind.GROUP),
+        availability_sets=resource_reports(around, ResourceKind.SET),
+        capacity_reservations=resource_reports(around, ResourceKind.RESERVATION),
+        storage_accounts=storage_accounts(around.hosts),
+        networks=networks_on(around.hosts),
     )
 
 
 def site_reports(books: Books) -> tuple[SiteReport, ...]:
     """All sites."""
-    hosts, mappings = books.hosts(), books.network_mappings()
-    return tuple(site_report(site, hosts, mappings) for site in books.sites())
+    return tuple(site_report(books, site) for site in books.sites())
 
 
 def mapping_report(mapping: NetworkMapping) -> MappingReport:

@@ -60,6 +60,48 @@ class MappingReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HoldReport:
+    """What a capacity reservation holds back on a host, and what no member draws. Bytes."""
+
+    host: str
+    memory: int
+    vcpus: int
+    memory_left: int
+    vcpus_left: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceReport:
+    """
+    A resource group, availability set or capacity reservation: `kind` says which.
+
+    `stand` says where its members run or stand by. `lock` is set on a locked group only.
+    """
+
+    site: str
+    kind: str
+    name: str
+    members: tuple[str, ...] = ()
+    stand: tuple[str, ...] = ()
+    lock: str | None = None
+    lock_name: str | None = None
+    holds: tuple[HoldReport, ...] = ()
+    made_by_homeport: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageAccountReport:
+    """A libvirt pool of one host, as its agent last told. Bytes."""
+
+    name: str
+    host: str
+    path: str
+    capacity: int
+    available: int
+    writable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteReport:
     """A site. Without a cache store nothing can be replicated from it."""
 
@@ -67,6 +109,11 @@ class SiteReport:
     cache: CacheReport | None = None
     hosts: tuple[HostReport, ...] = ()
     network_mappings: tuple[MappingReport, ...] = ()
+    resource_groups: tuple[ResourceReport, ...] = ()
+    availability_sets: tuple[ResourceReport, ...] = ()
+    capacity_reservations: tuple[ResourceReport, ...] = ()
+    storage_accounts: tuple[StorageAccountReport, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from homeport.interfaces.api import items, jobs, policies, sites, vms
+from homeport.interfaces.api import items, jobs, policies, resources, sites, vms
 
 ROUTERS: Sequence[APIRouter] = (
     sites.router,
+    resources.router,
     vms.router,
     policies.router,
     items.router,

@@ -87,5 +87,4 @@ def _address(site: SiteName, asked: CacheRequest) -> StoreAddress:
 
 
 def _report(books: Books, name: str) -> SiteReport:
-    site = books.site(name)
-    return site_report(site, books.hosts(site.name), books.network_mappings())
+    return site_report(books, books.site(name))

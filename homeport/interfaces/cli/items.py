@@ -45,6 +45,19 @@ def protect(
             "--network", metavar="HERE=THERE", help="THERE may be none: unplugged. May be repeated."
         ),
     ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="Host in the target site.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="Resource group there; else NAME-asr, made."),
+    ] = None,
+    availability_set: Annotated[
+        str | None, typer.Option("--set", metavar="NAME", help="Availability set, or none.")
+    ] = None,
+    capacity: Annotated[
+        str | None, typer.Option("--capacity", metavar="NAME", help="Capacity reservation to use.")
+    ] = None,
     no_wait: NoWaitOption = False,
 ) -> None:
     """Protect a machine: copy it to another site and keep it up to date there."""
@@ -57,6 +70,10 @@ def protect(
         name=name,
         pool=pool,
         networks=parsing.networks(network or ()),
+        host=host,
+        resource_group=parsing.or_none(group),
+        availability_set=parsing.or_none(availability_set),
+        capacity_reservation=parsing.or_none(capacity),
     )
     started(session, session.client.protect(asked), wait=not no_wait)
 

@@ -16,6 +16,7 @@ from homeport.interfaces.cli import (
     policies,
     reprotects,
     rescues,
+    resources,
     sites,
     vms,
 )
@@ -59,6 +60,9 @@ for name, group_app in (
     ("jobs", jobs.app),
     ("site", sites.app),
     ("vm", vms.app),
+    ("group", resources.groups),
+    ("set", resources.sets),
+    ("capacity", resources.capacities),
     ("policy", policies.app),
     ("lab", labs.app),
 ):

@@ -58,6 +58,11 @@ def networks(texts: Sequence[str]) -> dict[str, str | None]:
     return {name: None if value == NOT_ATTACHED else value for name, value in found.items()}
 
 
+def or_none(text: str | None) -> str | None:
+    """A name; what is typed as `none` asks for none, what is left out for what there is."""
+    return "" if text == NOT_ATTACHED else text
+
+
 def point(text: str) -> str:
     """A point as the API takes it: a word, or a position."""
     if text in POINT_CHOICES:

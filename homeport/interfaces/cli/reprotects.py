@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -63,7 +63,20 @@ Pool = Annotated[
 ]
 Cache = Annotated[
     str | None,
-    typer.Option("--cache", metavar="URL", help="URL of a cache store, where the site has none."),
+    typer.Option("--cache", metavar="URL", help="The running site's cache store."),
+]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="HOST", help="Another host: a full copy there.")
+]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", metavar="NAME", help="Resource group; fixed for the original machine."),
+]
+Apart = Annotated[
+    str | None, typer.Option("--set", metavar="NAME", help="Availability set, or none.")
+]
+Capacity = Annotated[
+    str | None, typer.Option("--capacity", metavar="NAME", help="Capacity reservation, or none.")
 ]
 
 
@@ -82,9 +95,23 @@ def review(
     network: Networks = None,
     pool: Pool = None,
     cache: Cache = None,
+    host: Host = None,
+    group: Group = None,
+    availability_set: Apart = None,
+    capacity: Capacity = None,
 ) -> None:
     """Show what a reprotect would keep, rename, make and delete, and how long it would take."""
-    asked = _request(keep_machine, way, network, pool, cache)
+    asked = _request(
+        network,
+        cache,
+        keep_machine=keep_machine,
+        way=way.value if way else None,
+        pool=pool,
+        host=host,
+        resource_group=group,
+        availability_set=parsing.or_none(availability_set),
+        capacity_reservation=parsing.or_none(capacity),
+    )
     made = session.client.review(item, asked)
     session.screen.show(Review, made, render.review(made))
 
@@ -105,10 +132,24 @@ def reprotect(
     network: Networks = None,
     pool: Pool = None,
     cache: Cache = None,
+    host: Host = None,
+    group: Group = None,
+    availability_set: Apart = None,
+    capacity: Capacity = None,
     no_wait: NoWaitOption = False,
 ) -> None:
     """Protect the machine the other way. With no options: reverse everything."""
-    asked = _request(keep_machine, way, network, pool, cache)
+    asked = _request(
+        network,
+        cache,
+        keep_machine=keep_machine,
+        way=way.value if way else None,
+        pool=pool,
+        host=host,
+        resource_group=group,
+        availability_set=parsing.or_none(availability_set),
+        capacity_reservation=parsing.or_none(capacity),
+    )
     if bool(items) == every:
         raise typer.BadParameter("name the items, or give --all")
     chosen = _all(session) if every else list(dict.fromkeys(items or ()))
@@ -118,19 +159,11 @@ def reprotect(
         _reprotect_many(session, chosen, asked, parallel=parallel, wait=not no_wait)
 
 
-def _request(
-    keep_machine: bool | None,  # noqa: FBT001 - three states: as asked, or left out
-    way: DearerWay | None,
-    network: Sequence[str] | None,
-    pool: str | None,
-    cache: str | None,
-) -> ReprotectRequest:
+def _request(network: Sequence[str] | None, cache: str | None, **named: Any) -> ReprotectRequest:
     return ReprotectRequest(
         networks=parsing.networks(network or ()),
         cache=CacheRequest(url=cache) if cache else None,
-        pool=pool,
-        keep_machine=keep_machine,
-        way=way.value if way else None,
+        **named,
     )
 
 

@@ -20,6 +20,7 @@ from homeport.interfaces.cli.failure import ExitCode
 from homeport.interfaces.cli.frame import Session
 from homeport.interfaces.cli.render import items as items_render
 from homeport.interfaces.cli.render import jobs as render
+from homeport.interfaces.cli.render import resources as resources_render
 from homeport.interfaces.cli.render.style import WARN, unprotected
 from homeport.model.reports import ItemView, JobReport
 
@@ -27,6 +28,7 @@ EVERY = 0.5
 """Seconds between two looks: an agent reports as often."""
 PATIENCE = 120.0
 """Seconds a server may be silent: longer than a restart or a take-over by another takes."""
+REPROTECT = "Reprotect"
 RECEIPTS = ("Failover", "Planned failover")
 
 
@@ -133,6 +135,9 @@ def _tell_outcome(session: Session, job: JobReport) -> None:
     if job.kind in RECEIPTS and view.receipt:
         screen.say(Text(""))
         screen.say(items_render.receipt(view.receipt))
+    if job.kind == REPROTECT and view.resyncs:
+        screen.say(Text(""))
+        screen.say(resources_render.resyncs(view.resyncs[-1:]))
     screen.say(Text(""))
     if view.unprotected and view.state != items_render.DISABLED:
         screen.say(unprotected(view.name, view.unprotected_reason))

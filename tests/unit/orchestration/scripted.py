@@ -77,6 +77,7 @@ class Deck:
     west: FakeHost
     clock: list[datetime]
     submitted: list[JobId] = field(default_factory=list)
+    more: dict[str, FakeHost] = field(default_factory=dict)  # beside the first of each site
 
     @classmethod
     def open(cls, folder: Path) -> Deck:
@@ -105,12 +106,12 @@ class Deck:
         return deck
 
     def host(self, name: str) -> FakeHost:
-        return self.east if name == self.east.name else self.west
+        return {self.east.name: self.east, self.west.name: self.west, **self.more}[name]
 
     def tick(self, seconds: float = 1.0) -> None:
         """Time passes: the agents that are heard settle their assignments and report."""
         self.clock[0] += timedelta(seconds=seconds)
-        for host in (self.east, self.west):
+        for host in (self.east, self.west, *self.more.values()):
             if not host.deaf:
                 self._hear(host)
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from homeport.interfaces.cli.render.resources import resyncs
 from homeport.interfaces.cli.render.style import (
     BAD,
     DASH,
@@ -102,6 +103,7 @@ def item(view: ItemView, now: datetime) -> RenderableType:
         problem(view.problem) if view.problem else None,
         facts(_item_facts(view, now)),
         section("Set-aside writes", _unsent(view.unsent)) if view.unsent else None,
+        section("Resyncs", resyncs(view.resyncs)) if view.resyncs else None,
         receipt(view.receipt) if view.receipt else None,
         facts([("you can", listed(view.allowed, none="nothing until the job has ended"))]),
     )

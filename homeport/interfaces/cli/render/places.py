@@ -8,6 +8,7 @@ from datetime import datetime
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from homeport.interfaces.cli.render.resources import account, brief
 from homeport.interfaces.cli.render.style import (
     BAD,
     DASH,
@@ -25,7 +26,7 @@ from homeport.interfaces.cli.render.style import (
 )
 from homeport.model.machine import MachineDefinition
 from homeport.model.policy import CommitTimer, ReplicationPolicy
-from homeport.model.reports import HostReport, MappingReport, SiteReport, VmReport
+from homeport.model.reports import HostReport, MappingReport, ResourceReport, SiteReport, VmReport
 from homeport.units import show_span
 
 
@@ -56,11 +57,23 @@ def site(report: SiteReport, now: datetime) -> RenderableType:
     """One site with everything in it."""
     hosts: list[RenderableType] = [_host(host, now) for host in report.hosts]
     none = Text("none: start an agent with this site's token (homeport site token)", style=WARN)
+    accounts = report.storage_accounts
     mappings = [mapping(one) for one in report.network_mappings]
     return spaced(
         Group(Text(report.name, style="bold"), facts([("cache store", _cache(report))])),
         section("Hosts", *(hosts or [none])),
+        section("Storage accounts", *map(account, accounts)) if accounts else None,
+        section("Networks", Text(listed(report.networks))) if report.networks else None,
         section("Network mappings", *(mappings or [Text("none: networks keep their names")])),
+        *(section(title, *map(brief, found)) for title, found in _held(report) if found),
+    )
+
+
+def _held(report: SiteReport) -> tuple[tuple[str, Sequence[ResourceReport]], ...]:
+    return (
+        ("Resource groups", report.resource_groups),
+        ("Availability sets", report.availability_sets),
+        ("Capacity reservations", report.capacity_reservations),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from homeport.interfaces.cli.render.resources import resyncs
 from homeport.interfaces.cli.render.style import (
     BAD,
     GOOD,
@@ -20,7 +21,7 @@ from homeport.interfaces.cli.render.style import (
 )
 from homeport.model.estimate import AsrEstimate, Estimate
 from homeport.model.reports import EstimateReport
-from homeport.model.review import DiskReview, Review
+from homeport.model.review import DiskReview, Review, Row
 
 DIRECTION = "direction"
 """The review's first row, which stands in the title already."""
@@ -44,12 +45,16 @@ def _settings(made: Review) -> RenderableType:
     new = (" (new)", WARN)
     return facts(
         [
-            (row.setting, Text.assemble(row.value, new if row.new else ""))
+            (row.setting, Text.assemble(row.value, new if row.new else "", _fixed(row)))
             for row in made.rows
             if row.setting != DIRECTION
         ],
         indent=0,
     )
+
+
+def _fixed(row: Row) -> str:
+    return f" (fixed: {row.fixed})" if row.fixed else ""
 
 
 def _disk(disk: DiskReview) -> RenderableType:
@@ -110,7 +115,8 @@ def estimate(found: EstimateReport, *, with_asr: bool) -> RenderableType:
     ]
     if with_asr:
         lines.append(("ASR's formula", asr(found.asr)))
-    return facts([*lines, ("rests on", found.basis)], indent=0)
+    earlier = section("Earlier resyncs", resyncs(found.resyncs)) if found.resyncs else None
+    return spaced(facts([*lines, ("rests on", found.basis)], indent=0), earlier)
 
 
 def _phases(found: Estimate) -> str:
