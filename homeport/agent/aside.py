@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
-from homeport.dataplane.points import rename_base, sync_path
-from homeport.dataplane.qcow2 import read_map
+from homeport.dataplane.points import rename_base, run_tool, sync_path
+from homeport.dataplane.qcow2 import Qcow2FormatError, read_map
 from homeport.errors import RefusedError
 from homeport.model.compaction import carried
 from homeport.model.ledger import DiskChain, Layer, Unsent
@@ -39,11 +40,15 @@ def set_aside(held: HeldItem, means: Means, keep: Position | None) -> tuple[Unse
 
 
 def unsent_bytes(held: HeldItem, chain: DiskChain, above: Position | None) -> int:
-    """Bytes of data in the layers above a point, the active one too."""
+    """
+    Bytes of data in the layers above a point, the active one too.
+
+    The active one may be in use, when QEMU has not written all its tables: its blocks are counted.
+    """
     names = [layer.path for layer in chain.layers if above is None or layer.position > above]
-    names += [chain.active] if chain.active else []
     paths = [held.path(name) for name in names]
-    return sum(read_map(path).changed.total for path in paths if path.exists())
+    total = sum(read_map(path).changed.total for path in paths if path.exists())
+    return total + (_active_bytes(held.path(chain.active)) if chain.active else 0)
 
 
 def unsent_reports(held: HeldItem) -> tuple[UnsentReport, ...]:
@@ -167,6 +172,25 @@ def give_back_whole(held: HeldItem, means: Means) -> None:
         held.drop([chain.base])
 
 
+def make_self_standing(held: HeldItem) -> tuple[str, ...]:
+    """Copies of all images set aside beside the disks, which need nothing else; in words."""
+    made = []
+    for chain in held.ledger.disks:
+        for unsent in chain.set_aside:
+            image = held.path(unsent.path)
+            source = chain.disk.format.value if unsent.path == unsent.base else "qcow2"
+            final = held.path(chain.base).parent / f"{image.stem}.qcow2"
+            if not final.exists():
+                partial = final.with_name(final.name + ".partial")
+                convert = ["qemu-img", "convert", "-q", "-f", source, "-O", "qcow2"]
+                run_tool([*convert, str(image), str(partial)])
+                sync_path(partial)
+                partial.rename(final)
+                sync_path(final.parent)
+            made.append(f"unsent writes as {final}")
+    return tuple(made)
+
+
 class DeviceKeptError(RefusedError):
     """A full copy over a block device that holds the old disk."""
 
@@ -224,6 +248,15 @@ def _unsent_name(held: HeldItem, chain: DiskChain, at: Position | None, top: str
         if name not in taken and (not path.exists() or path.samefile(held.path(top))):
             return name
         number += 1
+
+
+def _active_bytes(path: Path) -> int:
+    try:
+        return read_map(path).changed.total
+    except FileNotFoundError:
+        return 0
+    except Qcow2FormatError:
+        return path.stat().st_blocks * 512
 
 
 def _size(held: HeldItem, name: str) -> int:

@@ -10,6 +10,7 @@ from homeport.agent.operations import (
     protecting,
     releasing,
     reprotecting,
+    telling,
     testing,
     unsent,
 )
@@ -30,7 +31,7 @@ HANDLERS: Mapping[str, Handler] = {
     "promote": failing_over.promote,
     "demote": failing_over.demote,
     "accept": failing_over.accept,
-    "facts": reprotecting.facts,
+    "facts": telling.facts,
     "prepare-replica": reprotecting.prepare_replica,
     "reverse": reprotecting.reverse,
     "test-boot": testing.test_boot,

@@ -266,9 +266,13 @@ class TwoSites(RuleBasedStateMachine):
 
     @invariant()
     def files_are_known(self) -> None:
+        """And what has expired is forgotten: its name may be used again."""
         if self.phase:
-            for host in (self.world.east, self.world.west):
+            hosts = (self.world.east, self.world.west)
+            for host in hosts:
                 check_files(host)
+            there = {(host.name, one.path) for host in hosts for _, one in set_aside(host)}
+            self.aside = {key: body for key, body in self.aside.items() if key in there}
 
     @rule()
     def look_closely(self) -> None:
@@ -300,8 +304,8 @@ class TwoSites(RuleBasedStateMachine):
     def _note_aside(self, host: Host, content: dict[str, bytes]) -> None:
         """New images set aside hold what the disks were; without one nothing had been written."""
         for chain, unsent in set_aside(host):
-            if "-unsent-" in unsent.path and unsent.set_aside_at == self.world.clock.now():
-                self.aside[host.name, unsent.path] = content[chain.name]
+            if "-unsent-" in unsent.path:
+                self.aside.setdefault((host.name, unsent.path), content[chain.name])
 
     def _settle_phase(self) -> None:
         if self.phase == RESYNCING and not self.world.standby.ledger.resyncing:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from homeport.agent.newmachine import describe_new
 from homeport.agent.operations.order import Bench
-from homeport.dataplane.points import run_tool
-from homeport.errors import NotFoundError, RefusedError
+from homeport.agent.source import settle
+from homeport.dataplane.points import run_tool, sync_path
+from homeport.errors import HomeportError, NotFoundError, RefusedError
 from homeport.model.host import DiskPlace, Placement, Pool, UnknownMachineError
 from homeport.model.ids import check_name
+from homeport.model.item import Role
 from homeport.model.machine import PowerState
 from homeport.model.operations import (
     CreateMachine,
@@ -34,19 +36,24 @@ class MachineGuardedError(RefusedError):
 
 
 def create_machine(bench: Bench, order: CreateMachine) -> Nothing:
-    """Make a machine with its disks in the pool; one that is there already stays as it is."""
+    """Make a machine with its disks in the pool; the same order again finds it made."""
     check_name("machine", order.name)
     compute = bench.means.compute
-    if compute.state(order.name) is not PowerState.ABSENT:
+    pool = _pool(bench, order.pool)
+    paths = {disk.name: _disk_path(Path(pool.path), disk) for disk in order.disks}
+    inventory = compute.inventory()
+    names = {name: str(path) for name, path in paths.items()}
+    definition = describe_new(order, names, kvm=inventory.kvm)
+    there = {one.name: one.uuid for one in inventory.machines}.get(order.name)
+    if there not in (None, definition.uuid):
         raise RefusedError(
             f"There is a machine {order.name} on this host already.",
             code="NameTaken",
             remedy="Choose another name.",
         )
-    pool = _pool(bench, order.pool)
-    paths = {disk.name: _make_disk(Path(pool.path), disk) for disk in order.disks}
-    kvm = compute.inventory().kvm
-    definition = describe_new(order, {name: str(path) for name, path in paths.items()}, kvm=kvm)
+    if there is None:
+        for disk in order.disks:
+            _make_disk(paths[disk.name], disk)
     placement = Placement(
         name=order.name,
         uuid=definition.uuid,
@@ -63,10 +70,21 @@ def create_machine(bench: Bench, order: CreateMachine) -> Nothing:
 
 
 def start_machine(bench: Bench, order: MachineName) -> Nothing:
-    """Start a machine, unless it is fenced or locked."""
+    """
+    Start a machine, unless it is fenced or locked.
+
+    Of an item's, what a crash left open is finished before: after a power cut a commit that was
+    under way may have left its base without data that a header counts on.
+    """
     _check_guard(bench, order.name)
-    bench.means.compute.start(order.name)
-    return Nothing()
+    item = _item_of(bench, order.name)
+    if item is None:
+        bench.means.compute.start(order.name)
+        return Nothing()
+    with bench.shelf.claim(item, bench.control) as work:
+        settle(work.held, work.means)
+        work.means.compute.start(order.name)
+        return Nothing()
 
 
 def stop_machine(bench: Bench, order: MachineName) -> Nothing:
@@ -93,6 +111,18 @@ def show_machine(bench: Bench, order: MachineName) -> MachineShape:
     return MachineShape(definition=compute.describe(order.name), state=state)
 
 
+def _item_of(bench: Bench, name: str) -> str | None:
+    """The item whose machine runs here under that name."""
+    for item in bench.shelf.items():
+        try:
+            ledger = bench.shelf.peek(item).ledger
+        except HomeportError:
+            continue
+        if ledger.machine == name and ledger.role in {Role.SOURCE, Role.RUNNING}:
+            return item
+    return None
+
+
 def _check_guard(bench: Bench, name: str) -> None:
     note = bench.means.compute.note(name)
     if note is not None and not note.may_start:
@@ -110,10 +140,13 @@ def _pool(bench: Bench, name: str) -> Pool:
     )
 
 
-def _make_disk(folder: Path, disk: NewDisk) -> Path:
-    """The disk's file, empty or a copy, made beside its place and renamed when it is whole."""
+def _disk_path(folder: Path, disk: NewDisk) -> Path:
     check_name("disk", disk.name)
-    path = folder / f"{disk.name}.{disk.format}"
+    return folder / f"{disk.name}.{disk.format}"
+
+
+def _make_disk(path: Path, disk: NewDisk) -> None:
+    """The disk's file, empty or a copy, made beside its place and renamed when it is whole."""
     if path.exists():
         raise RefusedError(
             f"{path} exists already.",
@@ -126,5 +159,6 @@ def _make_disk(folder: Path, disk: NewDisk) -> Path:
         run_tool(["qemu-img", "resize", "-q", "-f", disk.format, str(partial), str(disk.size)])
     else:
         run_tool(["qemu-img", "create", "-q", "-f", disk.format, str(partial), str(disk.size)])
+    sync_path(partial)
     partial.rename(path)
-    return path
+    sync_path(path.parent)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from homeport.agent.aside import expire_unsent, give_back_whole
+from homeport.agent.aside import expire_unsent, give_back_whole, make_self_standing
 from homeport.agent.bases import name_bases
 from homeport.agent.committing import finish_commit
 from homeport.agent.held import HeldItem
@@ -34,8 +34,10 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
     """Take away what was made; repeated after a crash, it goes on where it was."""
     if not bench.shelf.has(order.item):
         return LedgerFacts(made=0, left=())
-    if not (bench.means.ledgers.folder(order.item) / LEDGER_FILE).exists():
-        bench.shelf.forget(order.item)  # a crash came between the folder's end and the index's
+    folder = bench.means.ledgers.folder(order.item)
+    if not (folder / LEDGER_FILE).exists() and (folder.parent.parent).is_dir():
+        remove_folder(folder)  # a crash came between the ledger's end and the index's
+        bench.shelf.forget(order.item)
         return LedgerFacts(made=0, left=())
     with bench.shelf.claim(order.item, bench.control) as work:
         held, means = work.held, work.means
@@ -45,32 +47,38 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
         recover_rotation(held, means)
         finish_commit(held, means)
         give_back_whole(held, means)
+        kept = make_self_standing(held) if order.keep_unsent else ()
         expire_unsent(held, means, everything=True)
-        kept: tuple[str, ...] = ()
         if order.owner:
-            kept = _keep_running(held, means)
+            kept += _keep_running(held, means)
         elif held.ledger.original or order.keep_machine:
-            kept = _keep_off(held, means)
+            kept += _keep_off(held, means)
         else:
             _remove_replica(held, means)
         left_in_store = _empty_store(work)
         facts = _facts(held, means, kept, left_in_store)
-        remove_folder(held)
+        remove_folder(held.folder)
         bench.shelf.forget(order.item)
         return facts
 
 
-def remove_folder(held: HeldItem) -> None:
-    """Remove the item's folder, its ledger last, and the folder of all items when it is empty."""
-    for path in sorted(held.folder.rglob("*"), reverse=True):
-        if path.name == LEDGER_FILE and path.parent == held.folder:
+def remove_folder(folder: Path) -> None:
+    """
+    Remove an item's folder, its ledger last, and the folder of all items when it is empty.
+
+    Done twice is done once.
+    """
+    ledger = folder / LEDGER_FILE
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path == ledger:
             continue
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-    (held.folder / LEDGER_FILE).unlink(missing_ok=True)
-    held.folder.rmdir()
-    if not any(held.folder.parent.iterdir()):
-        held.folder.parent.rmdir()
-        sync_folder(held.folder.parent.parent)
+    ledger.unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmdir()
+    if folder.parent.exists() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+    sync_folder(folder.parent.parent)
 
 
 def _keep_running(held: HeldItem, means: Means) -> tuple[str, ...]:
