@@ -50,12 +50,12 @@ def partial_of(target: Path) -> Path:
 
 
 def same_content(image: ImageFile, copy: ImageFile) -> bool:
-    """Whether both disks read alike to the last byte."""
-    argv = ["qemu-img", "compare", "-U", "-s", "-q", "-f", image.format, "-F", copy.format]
+    """Whether both disks are as long and read alike to the last byte; an unreadable one is not."""
+    argv = ["qemu-img", "compare", "-U", "-q", "-f", image.format, "-F", copy.format]
     done = subprocess.run(
         [*argv, str(image.path), str(copy.path)], capture_output=True, check=False
     )
-    return done.returncode == 0
+    return done.returncode == 0 and disk_bytes(image) == disk_bytes(copy)
 
 
 def disk_bytes(image: ImageFile) -> int:

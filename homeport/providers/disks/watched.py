@@ -132,6 +132,9 @@ def run_within(
             out, err = _wait(process, deadline)
         finally:
             end_process(process)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
     if process.returncode not in fine:
         raise ReadingToolError(str(argv[0]), (err or out or b"").decode(errors="replace"))
     return (out or b"").decode(errors="replace")
