@@ -34,6 +34,22 @@ def debugfs(path: Path, *commands: str, offset: int = 0) -> None:
         subprocess.run(["debugfs", "-w", "-R", command, where], check=True, capture_output=True)
 
 
+def put_in_journal(path: Path, before: bytes) -> None:
+    """Take what was changed since `before` back into the journal, as if nobody had synced since."""
+    after = path.read_bytes()
+    path.write_bytes(before)
+    numbers = [
+        at // KiB
+        for at in range(0, len(after), KiB)
+        if after[at : at + KiB] != before[at : at + KiB]
+    ]
+    blocks, script = path.with_suffix(".blocks"), path.with_suffix(".debugfs")
+    blocks.write_bytes(b"".join(after[n * KiB : (n + 1) * KiB] for n in numbers))
+    write = f"journal_write -b {','.join(map(str, numbers))} {blocks}"
+    script.write_text(f"journal_open\n{write}\njournal_close\n")
+    subprocess.run(["debugfs", "-w", "-f", str(script), str(path)], check=True, capture_output=True)
+
+
 def guest_writes(world: World, dev: str, image: Path) -> None:
     """The guest writes what the image has otherwise than its disk."""
     body = image.read_bytes()
