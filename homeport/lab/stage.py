@@ -83,7 +83,7 @@ class Stage:
 
     def close(self) -> None:
         """Stop what was started, by process id, and remove the folder."""
-        self._server("").stop()
+        self.server.stop()
         if self.lab.folder.state.exists():
             self.lab.down()
         if self.folder.exists():
