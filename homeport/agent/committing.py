@@ -90,7 +90,7 @@ def _join(
     if held.ledger.role is Role.TARGET and pair.lower != chain.base:
         _goes_up(held, chain, pair)
         return True
-    if _is_live(held, means, chain) and not _fits_live(held, chain, pair):
+    if _is_live(held, means, chain) and not fits_live(held, chain, pair.lower, pair.upper.path):
         return False
     return _goes_down(held, means, chain, pair, go_on)
 
@@ -139,15 +139,15 @@ def _is_live(held: HeldItem, means: Means, chain: DiskChain) -> bool:
     return chain.active is not None and means.compute.state(held.ledger.machine) in RUNNING
 
 
-def _fits_live(held: HeldItem, chain: DiskChain, pair: Pair) -> bool:
+def fits_live(held: HeldItem, chain: DiskChain, lower: str, upper: str) -> bool:
     """
     Whether a live commit leaves the lower file as long as the upper one.
 
     A longer one must be cut first: its end would come back when the disk is made longer again.
     Nobody can see that end, so a raw file is cut here; a qcow2 that QEMU has open cannot be.
     """
-    into, into_format = held.path(pair.lower), held.format_of(chain, pair.lower)
-    size = disk_size(held.path(pair.upper.path), DiskFormat.QCOW2.value)
+    into, into_format = held.path(lower), held.format_of(chain, lower)
+    size = disk_size(held.path(upper), DiskFormat.QCOW2.value)
     if disk_size(into, into_format) <= size or into.is_block_device():
         return True
     if into_format == DiskFormat.QCOW2.value:

@@ -553,3 +553,29 @@ def test_an_item_released_meanwhile_is_not_worked_on(world: World) -> None:
         raise AssertionError("it was worked on")
     assert gone.value.code == "ItemNotHere"
     assert not held.folder.exists()
+
+
+def test_a_longer_base_of_a_running_machine_is_not_flattened_into(world: World) -> None:
+    """The end that an older point does not have would be seen again."""
+    protected(world)
+    small = world.capture()
+    grow(world, "vda", 256 * KiB)
+    world.write("vda", MiB + 4 * KiB, b"in the growth" * 100)
+    world.capture()
+    world.replicate(2)
+    world.write("vda", 200 * KiB, b"set aside, so the base stays as it is" * 10)
+    world.fail_over(small)
+    world.commit()
+    world.reprotect()
+    world.replicate(1)
+    world.write("vda", 0, b"west" * 10)
+    world.fail_over(planned=True)
+    content = world.remembered()
+    world.commit()
+    with pytest.raises(RefusedError) as refused:
+        world.disable()
+    assert refused.value.code == "LongerBase"
+    world.running.compute.stop("web", timeout=0)
+    world.disable()
+    path = world.running.pool / "web-vda.qcow2"
+    same(read_image(path, "qcow2"), content["web-vda"], str(path))

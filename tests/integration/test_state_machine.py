@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from homeport.errors import RefusedError
 from homeport.model import operations as ops
 from homeport.model.machine import PowerState
 from homeport.model.planning import Way
@@ -321,7 +322,13 @@ class TwoSites(RuleBasedStateMachine):
         if self.phase == PENDING:
             self.commit()
         world = self.world
-        owner, other = world.disable()
+        try:
+            owner, other = world.disable()
+        except RefusedError as refused:
+            if refused.code != "LongerBase":
+                raise
+            world.running.compute.stop("web", timeout=0)  # as the remedy has it
+            owner, other = world.disable()
         assert not owner.left
         assert not other.left
         names = {f"web-{dev}": f"web-{dev}.{kind}" for dev, kind in world.formats.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from homeport.agent.aside import expire_unsent, give_back_whole, make_self_standing
 from homeport.agent.bases import name_bases
-from homeport.agent.committing import finish_commit
+from homeport.agent.committing import finish_commit, fits_live
 from homeport.agent.held import HeldItem
 from homeport.agent.ledgers import LEDGER_FILE, sync_folder
 from homeport.agent.means import Means
@@ -22,12 +22,27 @@ from homeport.agent.rotation import RUNNING, recover_rotation
 from homeport.agent.work import Work
 from homeport.dataplane.landing import leftovers, sweep_all
 from homeport.dataplane.points import commit_down
-from homeport.errors import HomeportError, TransientError
+from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
 from homeport.model.machine import PowerState
 from homeport.model.messages import LedgerEntry
 from homeport.model.operations import LedgerFacts, Release, TestCleanup
+
+
+class LongerBaseError(RefusedError):
+    """A running machine's disk that is shorter than the file it would be written into."""
+
+    code = "LongerBase"
+
+    def __init__(self, machine: str, disk: str) -> None:
+        super().__init__(
+            f"Disk {disk} of {machine} cannot be flattened while the machine runs.",
+            cause="It was made longer once, and a point from before that was booted since: the "
+            "file below is longer than the disk, and QEMU has it open.",
+            remedy=f"Shut {machine} down, repeat the request, and start it again.",
+        )
+        self.disk = disk
 
 
 def release(bench: Bench, order: Release) -> LedgerFacts:
@@ -89,6 +104,8 @@ def _keep_running(held: HeldItem, means: Means) -> tuple[str, ...]:
         if chain.active is None and not chain.layers:
             continue
         if means.compute.state(machine) in RUNNING:
+            if not fits_live(held, chain, chain.base, chain.active or chain.top):
+                raise LongerBaseError(machine, name)
             means.compute.pivot(machine, chain.disk.target, base=held.path(chain.base))
         else:
             _flatten_offline(held, chain)
