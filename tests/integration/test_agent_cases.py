@@ -545,6 +545,22 @@ def test_a_commit_cut_short_is_finished_before_the_machine_starts(
     same(found, world.remembered()["web-vda"], "vda")
 
 
+def test_a_machine_that_runs_on_where_it_was_lost_goes_with_the_release(world: World) -> None:
+    protected(world)
+    world.fail_over(planned=True)
+    world.commit()
+    world.reprotect()
+    world.replicate(3)
+    world.fail_over(source_answers=False)
+    world.commit()
+    assert world.west.compute.state("web") is PowerState.RUNNING
+    owner, other = world.disable()
+    assert not owner.left
+    assert not other.left
+    assert world.west.compute.state("web") is PowerState.ABSENT
+    assert not list(world.west.pool.iterdir())
+
+
 def test_an_item_released_meanwhile_is_not_worked_on(world: World) -> None:
     protected(world)
     held = world.running.shelf.peek(ITEM)

@@ -15,6 +15,7 @@ from homeport.agent.bases import name_bases
 from homeport.agent.committing import finish_commit, fits_live
 from homeport.agent.held import HeldItem
 from homeport.agent.ledgers import LEDGER_FILE, sync_folder
+from homeport.agent.machine import delete_own
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
 from homeport.agent.operations.testing import test_cleanup
@@ -23,7 +24,6 @@ from homeport.agent.work import Work
 from homeport.dataplane.landing import leftovers, sweep_all
 from homeport.dataplane.points import commit_down
 from homeport.errors import HomeportError, RefusedError, TransientError
-from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
 from homeport.model.machine import PowerState
 from homeport.model.messages import LedgerEntry
@@ -132,8 +132,8 @@ def _keep_off(held: HeldItem, means: Means) -> tuple[str, ...]:
 
 
 def _remove_replica(held: HeldItem, means: Means) -> None:
-    if held.ledger.role is not Role.SOURCE:
-        means.compute.delete(held.ledger.machine)
+    """The machine goes too where it runs on, not knowing that it was failed over."""
+    delete_own(held, means, held.ledger.machine)
     for chain in held.ledger.disks:
         held.path(chain.base).unlink(missing_ok=True)
 
