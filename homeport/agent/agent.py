@@ -70,6 +70,7 @@ class Agent:
     def run(self) -> None:
         """Work until stopped: first what was left open, then what the server wants."""
         self.journal.load()
+        self._arm_hook()
         self._sweep()
         self._load_assignments()
         for order in self.journal.open_orders():
@@ -82,6 +83,25 @@ class Agent:
         for loop in list(self._loops.values()):
             loop.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _arm_hook(self) -> None:
+        """
+        Have libvirt deny the start of machines that run elsewhere, whatever this host becomes.
+
+        libvirtd reads its hooks when it starts, so after the first time it must start once more.
+        """
+        try:
+            armed = self.shelf.means.compute.install_hook()
+        except HomeportError as error:
+            log.warning("hook_not_installed", code=error.code, message=error.message)
+            return
+        if not armed:
+            log.warning(
+                "hook_not_running",
+                cause="libvirtd has run since before the hook was put in place",
+                remedy="restart libvirtd once: machines run on; until then a fenced machine can be "
+                "started by hand",
+            )
 
     # -- what the server wants --
 

@@ -7,7 +7,7 @@ Used by promote and by test failover; which names and files are used is theirs t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import replace
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
@@ -89,21 +89,26 @@ def place(
     )
 
 
-def start(
-    held: HeldItem, means: Means, machine: str, *, depth_at: Position, wait: float
-) -> PromoteFacts:
-    """Start a machine and, with `wait` above 0, give its guest that many seconds to answer."""
+def start(held: HeldItem, means: Means, machine: str, *, depth_at: Position) -> PromoteFacts:
+    """Start a machine; what its guest says comes later."""
     if means.compute.state(machine) is not PowerState.RUNNING:
         means.compute.start(machine)
-    started_at = means.clock.now()
-    answered_at: datetime | None = None
-    if wait > 0 and means.compute.ping_guest(machine, timeout=wait):
-        answered_at = means.clock.now()
     return PromoteFacts(
-        started_at=started_at,
-        answered_at=answered_at,
+        started_at=means.clock.now(),
+        answered_at=None,
         depth=depth(held.ledger.disks, depth_at),
     )
+
+
+def await_guest(means: Means, machine: str, started: PromoteFacts, *, wait: float) -> PromoteFacts:
+    """
+    Give the guest of a started machine `wait` seconds to answer; 0 asks nothing.
+
+    Needs nothing of the item, so call it with the item given back: landing goes on meanwhile.
+    """
+    if wait > 0 and means.compute.ping_guest(machine, timeout=wait):
+        return replace(started, answered_at=means.clock.now())
+    return started
 
 
 def depth(disks: tuple[DiskChain, ...], position: Position) -> int:

@@ -169,6 +169,7 @@ class Journey:
         crossed = proofs.crossing(self.stage.acks(WEST), self._acks_of(EAST, start))
         self.story.prove(proofs.nothing_lost(crossed))
         self.story.prove(proofs.sound(records, self.stage.acks(EAST, start)))
+        self.story.prove(proofs.denied(self.stage.start_by_hand(WEST)))
         self._job("commit", self.client.commit(GUEST))
 
     def reprotect_again(self, step: Step) -> None:

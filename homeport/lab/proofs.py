@@ -123,3 +123,12 @@ def equal(claim: str, before: object, after: object) -> Proof:
     return Proof(
         claim=claim, held=same, evidence=str(after) if same else f"{before} became {after}"
     )
+
+
+def denied(answer: str) -> Proof:
+    """The machine on the side that lost it does not start, whoever asks libvirt for it."""
+    return Proof(
+        claim="the fenced machine does not start, not even under virsh",
+        held="Homeport denies" in answer,
+        evidence=answer[max(0, answer.find("Homeport denies")) :].strip()[:200] or "it started",
+    )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import libvirt
@@ -79,7 +80,20 @@ class Stage:
             self._add_site(client, site)
         for site in (EAST, WEST):
             self.wait_alive(client, site)
+            # libvirtd reads its hooks when it starts, and the agent has just put one in place.
+            self.lab.kill_process(site, "libvirtd")
+        for site in (EAST, WEST):
+            wait_until(
+                partial(self._libvirt_answers, site), awaited=f"libvirtd of {site}", limit=60
+            )
         return client
+
+    def _libvirt_answers(self, site: str) -> bool:
+        try:
+            self.machines(site)
+        except libvirt.libvirtError:
+            return False
+        return True
 
     def close(self) -> None:
         """Stop what was started, by process id, and remove the folder."""
@@ -185,6 +199,15 @@ class Stage:
         return [str(path.relative_to(images)) for path in found] + [
             f"store: {path.relative_to(self.store(site))}" for path in inside
         ]
+
+    def start_by_hand(self, site: str) -> str:
+        """Start the guest in a site as `virsh start` would; why it was denied, or nothing."""
+        with self.domain(site) as found:
+            try:
+                found.domain.create()
+            except libvirt.libvirtError as error:
+                return str(error)
+        return ""
 
     def machines(self, site: str) -> Sequence[str]:
         """Names of the machines a site's libvirt has."""

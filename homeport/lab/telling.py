@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -51,18 +52,22 @@ class Story:
     def heading(self, text: str) -> None:
         """Begin a step."""
         if not self.as_json:
-            self.console.print(f"\n[bold]{text}[/bold]")
+            self._print(f"\n[bold]{text}[/bold]")
 
     def say(self, text: str) -> None:
         """One line about what happens."""
         if not self.as_json:
-            self.console.print(f"  {text}", highlight=False)
+            self._print(f"  {text}")
 
     def prove(self, proof: Proof) -> None:
         """A claim and whether it held."""
         self.proofs.append(proof)
         mark = "[green]proved[/green]" if proof.held else "[bold red]NOT SO[/bold red]"
-        self.say(f"{mark}  {proof.claim}\n          [dim]{proof.evidence}[/dim]")
+        self.say(f"{mark}  {proof.claim}\n          [dim]{escape(proof.evidence)}[/dim]")
+
+    def _print(self, text: str) -> None:
+        """Markup is ours here, whatever the console was made with; figures stay as they are."""
+        self.console.print(text, markup=True, highlight=False)
 
     @property
     def true(self) -> bool:
@@ -87,12 +92,12 @@ class Story:
         self.console.print(_table(self.steps))
         for step in self.steps:
             if step.why:
-                self.console.print(f"[dim]{step.name}, {step.way}: {step.why}[/dim]")
+                self._print(f"[dim]{step.name}, {step.way}: {step.why}[/dim]")
         count = sum(proof.held for proof in self.proofs)
         if self.true:
-            self.console.print(f"\n[bold green]All {count} claims were proved.[/bold green]")
+            self._print(f"\n[bold green]All {count} claims were proved.[/bold green]")
         else:
-            self.console.print(
+            self._print(
                 f"\n[bold red]{len(self.proofs) - count} of {len(self.proofs)} claims did not "
                 "hold; see NOT SO above.[/bold red]"
             )

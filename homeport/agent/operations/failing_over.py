@@ -14,6 +14,7 @@ from homeport.agent.aside import set_aside, unsent_bytes, unsent_reports
 from homeport.agent.bases import name_bases
 from homeport.agent.booting import (
     NoSuchPointError,
+    await_guest,
     lay_overlays,
     manifest_of,
     place,
@@ -155,7 +156,8 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
             variables=variables_path(held, order.machine),
         )
         means.compute.create(manifest.machine, placement)
-        return start(held, means, order.machine, depth_at=order.position, wait=order.guest_timeout)
+        started = start(held, means, order.machine, depth_at=order.position)
+    return await_guest(bench.means, order.machine, started, wait=order.guest_timeout)
 
 
 def demote(bench: Bench, order: Demote) -> ReplicaFacts:

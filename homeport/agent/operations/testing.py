@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from homeport.agent.booting import lay_overlays, manifest_of, place, start
+from homeport.agent.booting import await_guest, lay_overlays, manifest_of, place, start
 from homeport.agent.committing import finish_commit
 from homeport.agent.machine import check_name_free, delete_own
 from homeport.agent.operations.failing_over import need_role
@@ -62,7 +62,8 @@ def test_boot(bench: Bench, order: TestBoot) -> PromoteFacts:
             uuid=str(uuid.uuid5(TEST_SPACE, f"{held.item}/{order.machine}")),
         )
         means.compute.create(definition, placement)
-        return start(held, means, order.machine, depth_at=order.position, wait=order.guest_timeout)
+        started = start(held, means, order.machine, depth_at=order.position)
+    return await_guest(bench.means, order.machine, started, wait=order.guest_timeout)
 
 
 def test_cleanup(bench: Bench, order: TestCleanup) -> Nothing:
