@@ -8,10 +8,12 @@ figures. Nothing here counts what merely stands by: without a reservation room i
 from __future__ import annotations
 
 from homeport.errors import RefusedError
+from homeport.model.ids import HostName
 from homeport.model.resources import (
     Hold,
     HostShape,
     Need,
+    ResourceKind,
     Surroundings,
     held_for_others,
     left_of,
@@ -54,7 +56,8 @@ class ReservationExhaustedError(RefusedError):
 
 
 def _room(hold: Hold) -> str:
-    return f"{show_size(max(0, hold.memory))} and {max(0, hold.vcpus)} vCPUs"
+    vcpus = max(0, hold.vcpus)
+    return f"{show_size(max(0, hold.memory))} and {vcpus} vCPU{'' if vcpus == 1 else 's'}"
 
 
 def capacity_errors(
@@ -71,9 +74,19 @@ def capacity_errors(
     if not found and free is not None and not _runs_there(around, host.name, need):
         found = _free_errors(around, host, need, free)
     left = left_of(around, host.name, need)
-    if left and (need.memory > left.memory or need.vcpus > left.vcpus):
+    if left and _exhausted(around, host.name, need, left):
         found.append(ReservationExhaustedError(host.name, need, left))
     return found
+
+
+def _exhausted(around: Surroundings, host: str, need: Need, left: Hold) -> bool:
+    """What a reservation does not hold of, memory or vCPUs, its members take as others do."""
+    resource = around.held.find(ResourceKind.RESERVATION, need.reservation)
+    hold = resource.holds.get(HostName(host)) if resource else None
+    if hold is None:
+        return True
+    short_of_memory = hold.memory > 0 and need.memory > left.memory
+    return short_of_memory or (hold.vcpus > 0 and need.vcpus > left.vcpus)
 
 
 def _too_small(host: str, need: Need, size: Hold) -> list[RefusedError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,11 +114,9 @@ SIZES: dict[str, tuple[Surroundings, Need, list[str]]] = {
         need(3, 1, "r"),
         [],
     ),
-    "its reservation holds nothing on this host": (
-        site(holds={"q": (1, 1)}, members={}),
-        need(2, 1, "gone"),
-        [],
-    ),
+    "its reservation holds memory only": (site(holds={"r": (8, 0)}), need(2, 1, "r"), []),
+    "its reservation holds vCPUs only": (site(holds={"r": (0, 4)}), need(2, 1, "r"), []),
+    "its reservation is gone": (site(holds={"q": (1, 1)}), need(2, 1, "gone"), []),
 }
 
 
@@ -165,14 +164,21 @@ def test_the_figures_are_told() -> None:
     around = site(holds={"r": (7, 1)})
     (error,) = capacity_errors(around, around.hosts[0], need(2))
     assert error.message == (
-        "w1 has 8 GiB and 4 vCPUs; 7 GiB and 1 vCPUs of it is held back for others, and shop "
-        "needs 2 GiB and 1 vCPUs."
+        "w1 has 8 GiB and 4 vCPUs; 7 GiB and 1 vCPU of it is held back for others, and shop "
+        "needs 2 GiB and 1 vCPU."
     )
     around = site(seated("mail", 3), holds={"r": (4, 4)}, members={"mail": "r"})
     (error,) = capacity_errors(around, around.hosts[0], need(2, 1, "r"))
     assert error.message == (
-        "Capacity reservation r has 1 GiB and 3 vCPUs left on w1; shop needs 2 GiB and 1 vCPUs."
+        "Capacity reservation r has 1 GiB and 3 vCPUs left on w1; shop needs 2 GiB and 1 vCPU."
     )
+
+
+def test_a_reservation_that_holds_nothing_on_the_host_is_exhausted_there() -> None:
+    around = site(holds={"r": (8, 4)})
+    elsewhere = replace(around.hosts[0], name=HostName("w2"))
+    (error,) = capacity_errors(around, elsewhere, need(2, 1, "r"))
+    assert error.code == "ReservationExhausted"
 
 
 def test_what_is_left_of_a_reservation() -> None:

@@ -42,7 +42,10 @@ from tests.unit.orchestration.stages import (
 EVERY = [2, 3] * 120
 """Boundaries from the last record on: 2 is after an effect and before its record, 3 after it."""
 MOMENT = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
-SPANS = frozenset({"took", "rto", "enable_took", "missing_seconds", "checksum", "low", "high"})
+SPANS = frozenset(
+    {"took", "rto", "enable_took", "seed_took", "missing_seconds", "checksum", "low", "high"}
+    | {"actual"}
+)
 
 JOBS: dict[str, tuple[Sequence[Request], Request]] = {
     "protect": ((), protect()),

@@ -43,15 +43,14 @@ def _extra(one: ResourceReport, kind: ResourceKind) -> Text:
 
 
 def _hold(hold: HoldReport) -> str:
-    return (
-        f"{hold.host}: {size(hold.memory)}, {hold.vcpus} vCPUs "
-        f"({size(hold.memory_left)}, {hold.vcpus_left} left)"
-    )
+    vcpus = "1 vCPU" if hold.vcpus == 1 else f"{hold.vcpus} vCPUs"
+    left = f"{size(hold.memory_left)}, {hold.vcpus_left} left"
+    return f"{hold.host}: {size(hold.memory)}, {vcpus} ({left})"
 
 
 def brief(one: ResourceReport) -> Text:
     """One resource on a line of its site's page."""
-    parts = [listed(one.members, none="no members")]
+    parts = [listed(one.stand or one.members, none="no members")]
     if one.lock:
         parts.append(f"{one.lock} lock {one.lock_name}")
     parts += [_hold(hold) for hold in one.holds]

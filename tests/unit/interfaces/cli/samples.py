@@ -28,6 +28,7 @@ from homeport.model.position import Position
 from homeport.model.reports import (
     CacheReport,
     EstimateReport,
+    HoldReport,
     HostReport,
     ItemView,
     JobReport,
@@ -35,8 +36,11 @@ from homeport.model.reports import (
     LossReceipt,
     MappingReport,
     PointView,
+    ResourceReport,
+    ResyncRecord,
     SeatReport,
     SiteReport,
+    StorageAccountReport,
     TaskReport,
     VmReport,
 )
@@ -270,10 +274,16 @@ REVIEW = Review(
     sends=PLAN.sends,
     rows=(
         Row(setting="direction", value="west -> east"),
-        Row(setting="target pool", value="disks"),
+        Row(
+            setting="resource group",
+            value="prod",
+            fixed="The original machine shop is reprotected to, and stays where it is.",
+        ),
         Row(setting="virtual network", value="lan -> lan, dmz -> not attached"),
+        Row(setting="replica managed disks", value="disks"),
         Row(setting="cache store", value="file:///srv/cache-west", new=True),
-        Row(setting="policy", value="default"),
+        Row(setting="availability set", value="web-asr", new=True),
+        Row(setting="capacity reservation", value="none"),
     ),
     disks=(
         DiskReview(
@@ -342,6 +352,20 @@ SILENT_REVIEW = replace(
         },
     ),
 )
+RESYNCS = tuple(
+    ResyncRecord(
+        direction="west -> east",
+        way=way,
+        planned=412 * MiB,
+        moved=moved,
+        estimated=9.0,
+        low=7.0,
+        high=11.0,
+        actual=actual,
+        ended_at=ago(days=days),
+    )
+    for way, moved, actual, days in (("exact", 390 * MiB, 8.4, 40), ("full", None, 300.0, 3))
+)
 ESTIMATE = EstimateReport(
     way="exact",
     reason=PLAN.reason,
@@ -349,8 +373,9 @@ ESTIMATE = EstimateReport(
     sends=PLAN.sends,
     ours=OURS,
     asr=ASR,
-    basis="what both sides hold now, at this item's own measured rates where there are some; "
-    "ASR's checksum term is this item's own enable job",
+    basis="what both sides hold now; measured of this item: link rate, churn; not measured yet, "
+    "assumed: digest rate; ASR's checksum term is this item's own enable job",
+    resyncs=RESYNCS,
 )
 
 INVENTORY = HostInventory(
@@ -365,6 +390,31 @@ INVENTORY = HostInventory(
         MachineFacts(
             name="shop", uuid="u", state=PowerState.RUNNING, memory=GiB, vcpus=1, autostart=False
         ),
+    ),
+)
+GROUP = ResourceReport(
+    site="east",
+    kind="resource-group",
+    name="prod",
+    members=("mail", "shop"),
+    lock="read-only",
+    lock_name="audit",
+)
+SET = ResourceReport(
+    site="east",
+    kind="availability-set",
+    name="web",
+    members=("mail", "shop"),
+    stand=("mail on e2", "shop on e1"),
+)
+RESERVATION = ResourceReport(
+    site="east",
+    kind="capacity-reservation",
+    name="gold",
+    members=("shop",),
+    holds=(
+        HoldReport(host="e1", memory=8 * GiB, vcpus=4, memory_left=4 * GiB, vcpus_left=2),
+        HoldReport(host="e2", memory=2 * GiB, vcpus=1, memory_left=2 * GiB, vcpus_left=1),
     ),
 )
 SITE = SiteReport(
@@ -383,6 +433,20 @@ SITE = SiteReport(
     network_mappings=(
         MappingReport(source_site="east", network="lan", target_site="west", to="lan-west"),
     ),
+    resource_groups=(GROUP,),
+    availability_sets=(SET,),
+    capacity_reservations=(RESERVATION,),
+    storage_accounts=(
+        StorageAccountReport(
+            name="disks",
+            host="e1",
+            path="/p",
+            capacity=2048 * GiB,
+            available=310 * GiB,
+            writable=False,
+        ),
+    ),
+    networks=("dmz", "lan"),
 )
 BARE_SITE = SiteReport(name="north")
 DEFINITION = MachineDefinition(

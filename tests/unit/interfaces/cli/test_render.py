@@ -11,7 +11,8 @@ from rich.console import Console, RenderableType
 
 from homeport.client import JobNotDoneError, UnreachableServerError
 from homeport.interfaces.cli.failure import words_of
-from homeport.interfaces.cli.render import items, jobs, labs, places, rescue, review
+from homeport.interfaces.cli.render import items, jobs, labs, places, rescue, resources, review
+from homeport.model.resources import ResourceKind
 from tests.unit.interfaces.cli import samples as s
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "cli"
@@ -47,6 +48,10 @@ DRAWN: dict[str, RenderableType] = {
     "review-silent": review.review(s.SILENT_REVIEW),
     "estimate": review.estimate(s.ESTIMATE, with_asr=False),
     "estimate-asr": review.estimate(s.ESTIMATE, with_asr=True),
+    "groups": resources.resources((s.GROUP,), ResourceKind.GROUP),
+    "sets": resources.resources((s.SET,), ResourceKind.SET),
+    "capacity": resources.resources((s.RESERVATION,), ResourceKind.RESERVATION),
+    "capacity-none": resources.resources((), ResourceKind.RESERVATION),
     "sites": places.sites((s.SITE, s.BARE_SITE)),
     "site": places.site(s.SITE, s.NOW),
     "site-bare": places.site(s.BARE_SITE, s.NOW),
