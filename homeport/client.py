@@ -49,6 +49,7 @@ from homeport.model.requests import (
 )
 from homeport.model.resources import ResourceKind
 from homeport.model.review import Review
+from homeport.model.unsent import Discarded, ExportRequest, UnsentDifference, UnsentView
 
 T = TypeVar("T")
 KIND_OF: Mapping[type, ResourceKind] = {
@@ -267,6 +268,35 @@ class Client:
     def receipt(self, item: str) -> LossReceipt:
         """What the last failover is known to have lost."""
         return self._get(LossReceipt, f"/v1/items/{item}/receipt")
+
+    def unsent(self, item: str) -> tuple[UnsentView, ...]:
+        """The images of writes set aside, and where they are."""
+        return self._get(tuple[UnsentView, ...], f"/v1/items/{item}/unsent")
+
+    def unsent_files(
+        self,
+        item: str,
+        disk: str,
+        *,
+        image: str | None = None,
+        limit: int | None = None,
+        seconds: float | None = None,
+    ) -> UnsentDifference:
+        """Which files an image has otherwise than its point; its host reads them now."""
+        query = {"limit": limit, "seconds": seconds}
+        given = {key: str(value) for key, value in query.items() if value is not None}
+        path = f"/v1/items/{item}/unsent/{disk}/files"
+        return self._get(UnsentDifference, path, image=image, **given)
+
+    def export_unsent(self, item: str, disk: str, asked: ExportRequest) -> JobReport:
+        """Copy an image to a file that stands by itself, on its host."""
+        return self._send(JobReport, "POST", f"/v1/items/{item}/unsent/{disk}/export", asked)
+
+    def discard_unsent(self, item: str, disk: str, *, image: str | None = None) -> Discarded:
+        """Remove an image before its time."""
+        query = {} if image is None else {"image": image}
+        answer = self._call("DELETE", f"/v1/items/{item}/unsent/{disk}", query=query)
+        return from_plain(Discarded, answer)
 
     def estimate(self, item: str) -> EstimateReport:
         """How long a reprotect would take."""

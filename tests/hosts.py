@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from homeport.errors import HomeportError, IntegrityError, RefusedError
 from homeport.model import operations as ops
 from homeport.model.codec import from_plain, to_plain
+from homeport.model.filediff import Change, FileChange, FileSystemDifference
 from homeport.model.host import HostInventory, MachineFacts, Network, Pool
 from homeport.model.ids import Digest, DiskName, HostName, ItemId, SiteName
 from homeport.model.item import DiskState, Role
@@ -39,6 +41,14 @@ from homeport.model.messages import (
     UnsentReport,
 )
 from homeport.model.position import Position
+from homeport.model.unsent import (
+    Discarded,
+    DiscardUnsent,
+    ExportUnsent,
+    UnsentCopy,
+    UnsentDifference,
+    UnsentFiles,
+)
 from homeport.units import GiB, MiB
 
 DISK = DiskName("disk0")
@@ -128,6 +138,7 @@ class FakeHost:
     disks_now: tuple[DiskName, ...] | None = None
     makes: tuple[str, ...] = ()
     digest_rate: float = 0.0
+    exported: list[ExportUnsent] = field(default_factory=list)
     pending: dict[ItemId, list[PointReport]] = field(default_factory=dict)  # not shipped yet
 
     def add_machine(self, name: str) -> None:
@@ -492,6 +503,49 @@ class FakeHost:
             for point in shipped
             if stands is None or point.position <= stands
         ]
+
+    def _image(self, args: Any) -> UnsentReport:
+        for told in self.copy(args).aside:
+            if args.image in (None, Path(told.path).name):
+                return told
+        raise RefusedError("It has expired.", code="NoUnsent", remedy="none")
+
+    def do_unsent_files(self, args: UnsentFiles) -> UnsentDifference:
+        told = self._image(args)
+        return UnsentDifference(
+            disk=args.disk,
+            image=Path(told.path).name,
+            position=told.position,
+            way="libguestfs",
+            file_systems=(
+                FileSystemDifference(
+                    name="/dev/sda1",
+                    type="ext4",
+                    added=1,
+                    files=(
+                        FileChange(
+                            path="/etc/new.conf",
+                            change=Change.ADDED,
+                            kind="file",
+                            size=11,
+                            size_before=None,
+                            modified_at=self.now(),
+                        ),
+                    )[: args.limit],
+                ),
+            ),
+            took=1.5,
+        )
+
+    def do_export_unsent(self, args: ExportUnsent) -> UnsentCopy:
+        self._image(args)
+        self.exported.append(args)
+        return UnsentCopy(path=args.path, format=args.format, size=GiB, stored=7 * MiB)
+
+    def do_discard_unsent(self, args: DiscardUnsent) -> Discarded:
+        told = self._image(args)
+        self.copy(args).aside.remove(told)
+        return Discarded(files=(Path(told.path).name,), freed=told.size)
 
     def _aside(self, copy: Copy, why: str) -> UnsentReport:
         position = copy.captured or copy.booted or Position(copy.epoch, 0)

@@ -127,7 +127,6 @@ class ExportRequest:
     path: str
     format: str = "qcow2"
     image: str | None = None
-    disk: str = ""  # filled in by the call's own path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,7 @@ class JobKind(StrEnum):
     TEST_FAILOVER = "Test failover"
     TEST_CLEANUP = "Test failover cleanup"
     DISABLE = "Disable replication"
+    EXPORT_UNSENT = "Export unsent writes"
 
 
 class JobState(StrEnum):

@@ -14,6 +14,7 @@ from homeport.orchestration import (
     reprotect,
     test_failover,
     undo,
+    unsent,
 )
 from homeport.orchestration.ports import JobKind, Program
 
@@ -49,4 +50,5 @@ PROGRAMS: Mapping[JobKind, Entry] = {
         program=test_failover.test_cleanup, tasks=test_failover.CLEANUP_TASKS, event=None
     ),
     JobKind.DISABLE: Entry(program=disable.disable, tasks=disable.TASKS, event=Event.DISABLE),
+    JobKind.EXPORT_UNSENT: Entry(program=unsent.export_unsent, tasks=unsent.TASKS, event=None),
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from homeport.interfaces.api import items, jobs, policies, resources, sites, vms
+from homeport.interfaces.api import items, jobs, policies, resources, sites, unsent, vms
 
 ROUTERS: Sequence[APIRouter] = (
     sites.router,
@@ -14,5 +14,6 @@ ROUTERS: Sequence[APIRouter] = (
     vms.router,
     policies.router,
     items.router,
+    unsent.router,
     jobs.router,
 )

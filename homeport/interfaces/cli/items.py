@@ -11,8 +11,7 @@ from homeport.interfaces.cli.frame import NoWaitOption, Session, YesOption, comm
 from homeport.interfaces.cli.render import items as render
 from homeport.interfaces.cli.render import review as review_render
 from homeport.interfaces.cli.watching import started
-from homeport.model.messages import UnsentReport
-from homeport.model.reports import EstimateReport, ItemView, LedgerLine, LossReceipt, PointView
+from homeport.model.reports import EstimateReport, ItemView, LedgerLine, PointView
 from homeport.model.requests import DisableRequest, ProtectRequest
 
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's name or id.")]
@@ -21,7 +20,7 @@ PANEL = "Replicated items"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for function in (protect, items, show, points, disable, unsent, receipt, estimate, ledger):
+    for function in (protect, items, show, points, disable, estimate, ledger):
         command(app, function.__name__, rich_help_panel=PANEL)(function)
 
 
@@ -117,18 +116,6 @@ def disable(
     )
     asked = DisableRequest(force=force, keep_unsent=keep_unsent)
     started(session, session.client.disable(item, asked), wait=not no_wait)
-
-
-def unsent(session: Session, *, item: Item) -> None:
-    """List the writes that one side had and the other has not."""
-    found = session.client.item(item).unsent
-    session.screen.show(tuple[UnsentReport, ...], found, render.unsent(found))
-
-
-def receipt(session: Session, *, item: Item) -> None:
-    """Show what the last failover is known to have lost."""
-    found = session.client.receipt(item)
-    session.screen.show(LossReceipt, found, render.receipt(found))
 
 
 def estimate(

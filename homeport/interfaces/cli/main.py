@@ -18,6 +18,7 @@ from homeport.interfaces.cli import (
     rescues,
     resources,
     sites,
+    unsent,
     vms,
 )
 from homeport.interfaces.cli.failure import MEANINGS
@@ -54,7 +55,7 @@ def root(
     del version
 
 
-for group in (items, failovers, reprotects, rescues):
+for group in (items, unsent, failovers, reprotects, rescues):
     group.register(app)
 for name, group_app in (
     ("jobs", jobs.app),

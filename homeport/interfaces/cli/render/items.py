@@ -30,7 +30,6 @@ from homeport.interfaces.cli.render.style import (
     state,
     table,
     unprotected,
-    verbatim,
 )
 from homeport.model.messages import Progress, UnsentReport
 from homeport.model.reports import ItemView, LedgerLine, LossReceipt, PointView, SeatReport
@@ -201,15 +200,6 @@ def _marks(view: PointView) -> str:
     return ", ".join(
         [word for word, marked in marks if marked] + ([view.label] if view.label else [])
     )
-
-
-def unsent(images: Sequence[UnsentReport]) -> RenderableType:
-    """Writes that one side had and the other has not, with the files they are in."""
-    if not images:
-        return Text("Nothing is set aside.")
-    files = [verbatim(image.path) for image in images]
-    note = Text("Each opens by itself, read-only: qemu-img convert or qemu-nbd -r", style=QUIET)
-    return Group(_unsent(images), Text(""), *files, note)
 
 
 def _unsent(images: Sequence[UnsentReport]) -> RenderableType:

@@ -27,7 +27,6 @@ DRAWN: dict[str, RenderableType] = {
     "item-late": items.item(s.LATE, s.NOW),
     "points": items.points(s.POINTS, s.NOW),
     "points-none": items.points((), s.NOW),
-    "unsent": items.unsent((s.UNSENT,)),
     "receipt": items.receipt(s.RECEIPT),
     "receipt-completed": items.receipt(s.COMPLETED),
     "ledger": items.ledger(s.LEDGER),
