@@ -13,12 +13,7 @@ BLOCK = 4 * KiB
 
 def make_ext4(path: Path, size: int, files: dict[str, str], *, offset: int = 0) -> None:
     """An image with an ext4 file system that holds these files."""
-    tree = path.with_name(path.name + ".tree")
-    tree.mkdir()
-    for name, body in files.items():
-        place = tree / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(body)
+    tree = make_tree(path.with_name(path.name + ".tree"), files)
     with path.open("ab") as file:
         file.truncate(size)
     options = f"offset={offset},lazy_itable_init=0"
@@ -57,3 +52,12 @@ def guest_writes(world: World, dev: str, image: Path) -> None:
         block = body[at : at + BLOCK]
         if block != world.truth[dev][at : at + BLOCK]:
             world.write(dev, at, block)
+
+
+def make_tree(folder: Path, files: dict[str, str]) -> Path:
+    """A folder with these files, for makers of file systems that take one."""
+    for name, body in files.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(body)
+    return folder

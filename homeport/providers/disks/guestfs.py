@@ -91,9 +91,7 @@ class Guestfs:
             socket = stack.enter_context(served(image, scratch / "image.socket", deadline))
             drive = ["--ro", "--format=raw", "-a", f"nbd:///?socket={socket}"]
             argv = [*arrangement.before, "guestfish", *drive]
-            appliance = Dialogue(argv, deadline, environment=environment)
-            stack.callback(appliance.close)
-            yield appliance
+            yield stack.enter_context(Dialogue(argv, deadline, environment=environment))
 
 
 def _must(said: list[str]) -> None:

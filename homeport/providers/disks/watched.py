@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from homeport.dataplane.pipeline import Control
 from homeport.errors import RefusedError, TransientError
@@ -230,13 +232,23 @@ class Dialogue:
         said = self._heard()
         return [line for line in said.splitlines() if line.strip()]
 
-    def close(self) -> None:
-        """End it: it is given a little time to do so in order."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """End it: after an error at once, else it is given a little time to do so in order."""
+        if kind is not None:
+            end_process(self._process)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
         try:
-            self._process.wait(PATIENCE if self._process.poll() is None else 0)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             end_process(self._process)
 
