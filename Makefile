@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo check format lint types imports unit test test-all bench lock clean
+.PHONY: help setup packages demo check format lint types imports unit coverage test test-all bench lock clean
 
 help: ## What can be done here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,14 +43,16 @@ imports: $(STAMP)
 	@$(BIN)/lint-imports --no-cache | tail -n 4
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 2 --cov=homeport --cov-report= tests/unit
-	@echo "Lines and branches that the unit tests reach: $$($(BIN)/coverage report --format=total) %"
+	@$(BIN)/python -m pytest -q -n 2 tests/unit
+
+coverage: $(STAMP) ## Which lines and branches the unit tests reach, by module
+	@$(BIN)/python -m pytest -q -n 2 --cov=homeport --cov-report=term:skip-covered tests/unit
 
 test: setup node_modules/.installed ## All tests with real peers, but the long matrices
 	@$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not long" --timeout 420 tests/contracts tests/integration tests/acceptance
 
-test-all: setup node_modules/.installed ## Every test, the long matrices whole
-	@$(BIN)/python -m pytest -q -m "long or not long" --timeout 3600 tests
+test-all: setup node_modules/.installed coverage ## Every test, the long matrices whole; coverage
+	@$(BIN)/python -m pytest -q -m "long or not long" --timeout 3600 tests/contracts tests/integration tests/acceptance
 
 bench: setup ## Figures, each as a ratio to its limit in the same run
 	@$(BIN)/python -m benchmarks

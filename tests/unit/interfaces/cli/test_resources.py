@@ -165,4 +165,4 @@ def test_no_more_jobs_at_a_time_than_allowed_over_the_real_api(shell: Shell) -> 
         thread.join()
     assert {one["item"]: one["job"]["state"] for one in done} == dict.fromkeys(names, "Succeeded")
     assert len({one["job"]["id"] for one in done}) == len(names)
-    assert most == 2
+    assert 1 <= most <= 2  # how many overlap is the machine's to say; never more than allowed
