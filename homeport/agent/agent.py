@@ -25,7 +25,7 @@ from homeport.agent.operations.order import Bench
 from homeport.agent.reporting import report_items
 from homeport.agent.shelf import Shelf
 from homeport.dataplane.pipeline import Control
-from homeport.errors import HomeportError, describe
+from homeport.errors import HomeportError
 from homeport.model.codec import from_json, to_json
 from homeport.model.item import Role
 from homeport.model.messages import (
@@ -235,9 +235,12 @@ class Agent:
                 self._report(with_inventory=with_inventory)
                 told_inventory = now if with_inventory else told_inventory
                 pause = REPORT_EVERY
-            except Exception as error:
+            except HomeportError as error:
+                log.debug("report_failed", code=error.code, message=error.message)
+                pause = min(pause * 2, RETRY[1])
+            except Exception:
                 # Whatever it was, a host that falls silent would be taken for dead.
-                log.debug("report_failed", **describe(error))
+                log.exception("report_broke")
                 pause = min(pause * 2, RETRY[1])
 
     def _report(self, *, with_inventory: bool) -> None:
