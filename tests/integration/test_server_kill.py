@@ -40,7 +40,7 @@ from tests.vaults import EAST, HOST_E, HOST_W, ITEM, WEST, furnish, open_catalog
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
-LEASE = 3.0
+LEASE = 8.0  # of a healthy agent on a busy machine no pause comes near it
 WORK = 0.6  # seconds an agent needs for an operation
 ROOT = Path(__file__).parents[2]
 
