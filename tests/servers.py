@@ -88,7 +88,7 @@ def s3_server(folder: Path, *, bucket: str, denies: bool = False) -> Iterator[Se
     port = free_port()
     # moto checks signatures only after so many requests; the first makes the bucket
     env = os.environ | ({"INITIAL_NO_AUTH_ACTION_COUNT": "1"} if denies else {})
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), str(port)]
     with process(command, port, folder / f"moto-{port}.log", env=env):
         call = urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
         urllib.request.urlopen(call).close()
