@@ -182,11 +182,19 @@ class FolderStore:
             except (IsADirectoryError, NotADirectoryError) as error:
                 raise KeyRefusedError(key, _NOT_ALONE) from error
             else:
-                _sync_folder(path.parent)
+                self._make_lasting(path.parent)
                 return
         raise StoreUnreachableError(
             store=self.name, cause=f"{path.parent} is removed as often as it is made."
         )
+
+    def _make_lasting(self, folder: Path) -> None:
+        try:
+            _sync_folder(folder)
+        except (
+            FileNotFoundError
+        ):  # the object was deleted as soon as it was seen, the folder with it
+            self._check_root()
 
     def _read(self, number: int, key: str, start: int, length: int) -> bytes:
         parts = bytearray()

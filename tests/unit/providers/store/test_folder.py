@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,6 +234,37 @@ def test_puts_and_deletes_that_make_and_remove_the_same_folder(store: FolderStor
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(turn, range(400)))
     assert list(store.list()) == []
+
+
+@pytest.fixture
+def taken_when_seen(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[Path]:
+    """What is removed, by somebody else, between a put's making its object visible and its sync."""
+    victims: list[Path] = []
+    real = os.open
+
+    def opened(path: Path, flags: int, *rest: int, **options: int) -> int:
+        while (root / "a/b/1").exists() and victims:
+            shutil.rmtree(victims.pop())
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", opened)
+    return victims
+
+
+def test_a_put_whose_object_is_deleted_as_soon_as_it_is_seen(
+    store: FolderStore, root: Path, taken_when_seen: list[Path]
+) -> None:
+    taken_when_seen.append(root / "a")
+    store.put("a/b/1", b"1")
+    assert list(store.list()) == []
+
+
+def test_a_put_whose_store_is_gone_before_it_is_lasting_is_no_put(
+    store: FolderStore, root: Path, taken_when_seen: list[Path]
+) -> None:
+    taken_when_seen.append(root)
+    with pytest.raises(StoreUnreachableError):
+        store.put("a/b/1", b"1")
 
 
 def test_foreign_hidden_files_are_not_objects(root: Path, store: FolderStore) -> None:
