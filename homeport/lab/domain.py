@@ -10,6 +10,7 @@ from pathlib import Path
 
 from homeport.lab.guestimage import GuestImage
 from homeport.lab.layout import GUESTS_INSIDE
+from homeport.model.machine import Firmware
 from homeport.units import KiB, MiB
 
 ACK_PORT = "org.homeport.ack"
@@ -37,6 +38,7 @@ class GuestDomain:
     """libvirt's domain type: `qemu` (TCG) or `kvm`."""
     memory: int = 256 * MiB
     vcpus: int = 1
+    firmware: Firmware = Firmware.BIOS
     folder: Path = GUESTS_INSIDE
     """Where the serial log and the acknowledgements are kept."""
 
@@ -110,13 +112,24 @@ def _add_devices(devices: ET.Element, guest: GuestDomain) -> None:
     _add(devices, "memballoon", model="none")
 
 
+def _add_firmware(root: ET.Element, firmware: Firmware) -> None:
+    """As `virt-install --boot uefi` has it: libvirt chooses the firmware's files by itself."""
+    if firmware is Firmware.BIOS:
+        _add(_add(root, "os"), "type", "hvm", arch="x86_64", machine="pc")
+        return
+    system = _add(root, "os", firmware="efi")
+    _add(system, "type", "hvm", arch="x86_64", machine="q35")
+    # Unsigned as it is, the guest's boot loader is denied by a firmware that checks.
+    _add(_add(system, "firmware"), "feature", enabled="no", name="secure-boot")
+
+
 def guest_domain_xml(guest: GuestDomain) -> str:
     """The definition, for `defineXML`; autostart stays off, as libvirt's default has it."""
     root = ET.Element("domain", type=guest.accelerator)
     _add(root, "name", guest.name)
     _add(root, "memory", str(guest.memory // KiB), unit="KiB")
     _add(root, "vcpu", str(guest.vcpus))
-    _add(_add(root, "os"), "type", "hvm", arch="x86_64", machine="pc")
+    _add_firmware(root, guest.firmware)
     _add(_add(root, "features"), "acpi")
     _add(root, "on_poweroff", "destroy")
     _add(root, "on_reboot", "restart")

@@ -24,6 +24,20 @@ class NeedsRootError(RefusedError):
         self.action = action
 
 
+class LabExistsError(RefusedError):
+    """A lab that was to be made whole, and is there already."""
+
+    code = "LabExists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is a lab {name} already.",
+            cause="Making it anew would remove its disks and machines.",
+            remedy=f"Take it down first (homeport lab down {name}), or choose another name.",
+        )
+        self.name = name
+
+
 class MissingPackagesError(RefusedError):
     """Programs the lab is made of are not installed."""
 

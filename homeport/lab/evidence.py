@@ -17,18 +17,20 @@ RECORD = 64
 
 
 def shape_of(domain: libvirt.virDomain) -> dict[str, object]:
-    """What must be the same after any number of round trips: name, id, cards, disks in order."""
+    """What must be the same after any number of round trips: name, id, firmware, cards, disks."""
     root = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's
     disks = []
     for disk in root.iterfind("devices/disk"):
         target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
         if target is not None and source is not None and driver is not None:
-            disks.append((target.get("dev"), Path(source.get("file", "")).name, driver.get("type")))
+            name, size = target.get("dev", ""), domain.blockInfo(target.get("dev", ""))[0]
+            disks.append((name, Path(source.get("file", "")).name, driver.get("type"), size))
     return {
         "name": domain.name(),
         "uuid": domain.UUIDString(),
         "memory": root.findtext("memory"),
         "vcpus": root.findtext("vcpu"),
+        "firmware": [ET.tostring(one, encoding="unicode").strip() for one in root.findall("os")],
         "macs": [mac.get("address") for mac in root.iterfind("devices/interface/mac")],
         "disks": disks,
         "notes": len(root.findall("metadata/*")),

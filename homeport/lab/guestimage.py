@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homeport.lab import packages
@@ -20,6 +20,7 @@ from homeport.lab.bootdisk import BOOT_START, DiskPlan, master_boot_record
 from homeport.lab.commands import clean_environment, run
 from homeport.lab.files import sync_folder, whole_file
 from homeport.lab.kernel import Kernel, find_kernel, modules_in_order
+from homeport.model.machine import Firmware
 from homeport.units import MiB
 
 SCRIPTS = Path(__file__).parent / "guest"
@@ -28,6 +29,10 @@ SCRIPTS = Path(__file__).parent / "guest"
 # Any value does; a fixed one keeps images of the same spec alike.
 _SIGNATURE = 0x484F4D45
 _BOOT_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
+# Where UEFI looks on a disk that it has no boot entry for (UEFI specification, section 3.5.1.1).
+_EFI_FOLDER = "::/EFI/BOOT"
+_EFI_LOADER = Path("/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi")
+_EFI_CORE = Path("/usr/lib/syslinux/modules/efi64/ldlinux.e64")
 # Kernel and initrd take some 20 MiB.
 _BOOT_SIZE = 40 * MiB
 
@@ -43,6 +48,7 @@ _ROOT_PLACES = {
     "shutdown": "sbin/shutdown",
     "workload": "sbin/workload",
     "records": "sbin/records",
+    "variable": "sbin/variable",
 }
 _ROOT_FOLDERS = ("bin", "sbin", "etc", "dev", "proc", "sys", "run", "tmp", "data", "var/records")
 _INITRD_FOLDERS = ("bin", "sbin", "dev", "proc", "sys", "run", "root", "modules", "etc")
@@ -56,6 +62,8 @@ class GuestSpec:
     data_size: int = 512 * MiB
     image_format: str = "raw"
     """`raw` (sparse) or `qcow2`."""
+    firmware: Firmware = Firmware.BIOS
+    """What boots it; the images for UEFI have one more boot loader and boot by BIOS too."""
 
     def __post_init__(self) -> None:
         if self.image_format not in {"raw", "qcow2"}:
@@ -78,6 +86,7 @@ class GuestImage:
     os_disk: Path
     data_disk: Path
     image_format: str
+    firmware: Firmware = Firmware.BIOS
 
 
 def boot_menu(config: GuestConfig) -> str:
@@ -183,22 +192,31 @@ def _make_boot(disk: Path, plan: DiskPlan, kernel: Kernel, initrd: Path) -> None
     run(["syslinux", "--install", "-t", str(BOOT_START), disk])
 
 
+def _add_efi_loader(disk: Path) -> None:
+    """The same boot loader for UEFI; it reads the same configuration."""
+    run(["mmd", "-i", _fat(disk), "::/EFI", _EFI_FOLDER])
+    run(["mcopy", "-i", _fat(disk), _EFI_LOADER, f"{_EFI_FOLDER}/BOOTX64.EFI"])
+    run(["mcopy", "-i", _fat(disk), _EFI_CORE, f"{_EFI_FOLDER}/{_EFI_CORE.name}"])
+
+
 def configure(os_disk: Path, config: GuestConfig) -> None:
     """Write a guest's configuration into its raw OS disk, which must not be in use."""
     menu = boot_menu(config).encode()
     run(["mcopy", "-o", "-i", _fat(os_disk), "-", "::/syslinux.cfg"], given=menu)
 
 
-def _make_os_disk(disk: Path, size: int, kernel: Kernel, scratch: Path) -> None:
-    plan = DiskPlan(size=size, boot_size=_BOOT_SIZE)
+def _make_os_disk(disk: Path, spec: GuestSpec, kernel: Kernel, scratch: Path) -> None:
+    plan = DiskPlan(size=spec.os_size, boot_size=_BOOT_SIZE)
     make_root(scratch / "root")
     make_initrd(scratch / "initrd.d", kernel, scratch / "initrd")
     with disk.open("wb") as file:
-        file.truncate(size)
+        file.truncate(spec.os_size)
         file.write(master_boot_record(plan, _BOOT_CODE.read_bytes(), signature=_SIGNATURE))
     root = scratch / "root"
     _make_ext4(disk, "root", plan.root_size, start=plan.root_start, filled=root)
     _make_boot(disk, plan, kernel, scratch / "initrd")
+    if spec.firmware is Firmware.UEFI:
+        _add_efi_loader(disk)
     configure(disk, GuestConfig())
 
 
@@ -220,7 +238,7 @@ def _sources(kernel: Kernel) -> Iterable[bytes]:
 
 def image_key(spec: GuestSpec, sources: Iterable[bytes]) -> str:
     """Names a built pair of images: the same key, the same content to all intents."""
-    digest = hashlib.sha256(f"{spec.os_size} {spec.data_size}".encode())
+    digest = hashlib.sha256(f"{spec.os_size} {spec.data_size} {spec.firmware.value}".encode())
     for source in sources:
         digest.update(hashlib.sha256(source).digest())
     return digest.hexdigest()[:16]
@@ -237,13 +255,18 @@ def build_guest(cache: Path, spec: GuestSpec | None = None) -> GuestImage:
         MissingPackagesError: names the line that installs what building needs.
         NoKernelError, CommandFailedError: see there; the cache is as before.
     """
-    packages.require(packages.GUEST_PACKAGES)
     spec = spec or GuestSpec()
+    packages.require(packages.guest_packages(spec.firmware))
     kernel = find_kernel(cache / "kernel")
     folder = cache / "guest" / image_key(spec, _sources(kernel))
     if not folder.exists():
         _build(folder, spec, kernel)
-    return GuestImage(os_disk=folder / "os.raw", data_disk=folder / "data.raw", image_format="raw")
+    return GuestImage(
+        os_disk=folder / "os.raw",
+        data_disk=folder / "data.raw",
+        image_format="raw",
+        firmware=spec.firmware,
+    )
 
 
 def _build(folder: Path, spec: GuestSpec, kernel: Kernel) -> None:
@@ -252,7 +275,7 @@ def _build(folder: Path, spec: GuestSpec, kernel: Kernel) -> None:
         scratch = Path(name)
         made = scratch / "made"
         made.mkdir()
-        _make_os_disk(made / "os.raw", spec.os_size, kernel, scratch)
+        _make_os_disk(made / "os.raw", spec, kernel, scratch)
         _make_data_disk(made / "data.raw", spec.data_size)
         run(["sync", *made.iterdir()])
         try:
@@ -299,7 +322,7 @@ def place_guest(
         else:
             _place(own, places[0], spec.image_format)
     _place(built.data_disk, places[1], spec.image_format)
-    return GuestImage(os_disk=places[0], data_disk=places[1], image_format=spec.image_format)
+    return replace(built, os_disk=places[0], data_disk=places[1], image_format=spec.image_format)
 
 
 def _places(folder: Path, hostname: str, image_format: str) -> Sequence[Path]:

@@ -18,8 +18,8 @@ from homeport.lab.guestimage import GuestConfig, GuestSpec, place_guest
 from homeport.lab.hosts import Lab
 from homeport.lab.layout import POOL_INSIDE
 
-# Under TCG a guest takes some 6 s on an idle machine.
-BOOT_LIMIT = 60.0
+# Under TCG a guest takes some 6 s on an idle machine, by UEFI 40 s on a busy one.
+BOOT_LIMIT = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,7 @@ def add_guest(
         disks=disks_of(image, POOL_INSIDE),
         mac=mac_for(config.hostname),
         accelerator=accelerator,
+        firmware=image.firmware,
     )
     connection = libvirt.open(lab.libvirt_uri(host))
     try:

@@ -165,6 +165,7 @@ class Journey:
         asked = FailoverRequest(planned=True)
         result = _result(self._job("fail back", self.client.failover(GUEST, asked)))
         step.rto, step.rpo = result.get("rto"), 0.0
+        self._tell_downtime(self.client.receipt(GUEST))
         records = self.stage.records(EAST)
         crossed = proofs.crossing(self.stage.acks(WEST), self._acks_of(EAST, start))
         self.story.prove(proofs.nothing_lost(crossed))
@@ -247,6 +248,12 @@ class Journey:
     def _resync_figures(self, step: Step, result: dict[str, Any], review: Review) -> None:
         step.moved, step.size = result.get("bytes_moved"), DISK_SIZE
         step.way, step.why = str(result.get("way")), str(result.get("reason"))
+        record = self.client.item(GUEST).resyncs[-1]
+        low, high = (show_span(timedelta(seconds=one)) for one in (record.low, record.high))
+        self.story.say(
+            f"estimated {show_span(timedelta(seconds=record.estimated))} ({low} to {high}), took "
+            f"{show_span(timedelta(seconds=record.actual))}"
+        )
         asr = review.asr
         step.asr = f"{show_span(asr.low)} to {show_span(asr.high)}"
         self.story.prove(
@@ -276,6 +283,14 @@ class Journey:
         )
         for unsent in receipt.unsent:
             self.story.say(f"set aside: {Path(unsent.path).name}, {show_size(unsent.size)}")
+
+    def _tell_downtime(self, receipt: LossReceipt) -> None:
+        if receipt.downtime is None:
+            return
+        ran = show_span(timedelta(seconds=receipt.downtime.started))
+        answered = timedelta(seconds=receipt.downtime.answered or 0)
+        guest = f", its guest answered after {show_span(answered)}" if answered else ""
+        self.story.say(f"interrupted: the machine ran again after {ran}{guest}")
 
     def _tell_review(self, review: Review) -> None:
         self.story.say(f"review: {review.direction}, {review.way.value} resync: {review.reason}")

@@ -33,6 +33,7 @@ WANTED_MODULES = (
     "button",
     "crc32c_generic",
     "ext4",
+    "efivarfs",
 )
 
 _DEPENDS = re.compile(rb"\0?depends=([A-Za-z0-9_,-]*)\0")

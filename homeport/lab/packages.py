@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from homeport.lab.errors import MissingPackagesError
+from homeport.model.machine import Firmware
 
 Present = Callable[[str], bool]
 """Whether a program (a bare name) or a file (an absolute path) is there."""
@@ -44,8 +45,21 @@ GUEST_PACKAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+UEFI_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "ovmf": "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "syslinux-efi": "/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi",
+    }
+)
+"""What a guest that boots by UEFI needs beside these."""
+
 # Debian keeps administrators' programs here, and a user's PATH may lack it.
 _EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+def guest_packages(firmware: Firmware) -> Mapping[str, str]:
+    """What a guest with this firmware is made of and boots by."""
+    return {**GUEST_PACKAGES, **UEFI_PACKAGES} if firmware is Firmware.UEFI else GUEST_PACKAGES
 
 
 def present_here(what: str) -> bool:

@@ -7,7 +7,6 @@ installed program, started as a user would; the stage speaks to them through the
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ import libvirt
 from homeport.client import Client
 from homeport.lab import packages
 from homeport.lab.commands import wait_until
+from homeport.lab.files import remove_tree
 from homeport.lab.guestagent import ask_records
 from homeport.lab.guestimage import GuestConfig, GuestSpec
 from homeport.lab.guests import add_guest, guest_logs, wait_for_guest
@@ -51,6 +51,9 @@ class Stage:
     settings: LabSettings = field(default_factory=LabSettings)
     rate: int = 5
     image_format: str = "raw"
+    spec: GuestSpec | None = None  # the guest's disks, where they are not the usual ones
+    policy: ReplicationPolicy = POLICY
+    stores: Path | None = None  # a folder made before, where the cache stores lie; else the lab's
     tell: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
@@ -62,20 +65,26 @@ class Stage:
         """The lab's folder, which holds the server's and the stores' too."""
         return self.lab.folder.path
 
+    @property
+    def guest_spec(self) -> GuestSpec:
+        """What the guest is like."""
+        return self.spec or GuestSpec(image_format=self.image_format)
+
     def store(self, site: str) -> Path:
         """The folder that is a site's cache store."""
-        return self.folder / "stores" / site
+        return (self.stores or self.folder / "stores") / site
 
     def open(self) -> Client:
         """Bring everything up; what an earlier demo left is taken down first."""
         require_root("run the demo")
-        packages.require({**packages.HOST_PACKAGES, **packages.GUEST_PACKAGES})
+        guest = packages.guest_packages(self.guest_spec.firmware)
+        packages.require({**packages.HOST_PACKAGES, **guest})
         self.close()
         report = self.lab.up([HostSpec(name=EAST), HostSpec(name=WEST)])
         self.server = self._server(str(report.gateway))
         self.server.start()
         client = Client(self.server.url)
-        client.add_policy(POLICY)
+        client.add_policy(self.policy)
         for site in (EAST, WEST):
             self._add_site(client, site)
         for site in (EAST, WEST):
@@ -100,8 +109,7 @@ class Stage:
         self.server.stop()
         if self.lab.folder.state.exists():
             self.lab.down()
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        remove_tree(self.folder)
 
     def _server(self, address: str) -> ServerProcess:
         return ServerProcess(
@@ -140,31 +148,31 @@ class Stage:
 
     # -- the guest --
 
-    def add_guest(self) -> None:
-        """Make the guest in east and boot it."""
+    def add_guest(self, name: str = GUEST) -> None:
+        """Make the guest, or another of the same kind, in east and boot it."""
         add_guest(
             self.lab,
             EAST,
-            GuestConfig(hostname=GUEST, rate=self.rate),
-            spec=GuestSpec(image_format=self.image_format),
+            GuestConfig(hostname=name, rate=self.rate),
+            spec=self.guest_spec,
             accelerator=domain_type(self.settings.cache),
         )
-        with self.domain(EAST) as found:
+        with self.domain(EAST, name) as found:
             found.domain.create()
             wait_for_guest(found.domain)
 
-    def domain(self, site: str) -> FoundDomain:
+    def domain(self, site: str, name: str = GUEST) -> FoundDomain:
         """The guest's domain in a site, for a moment."""
-        return FoundDomain(self.lab.libvirt_uri(site), GUEST)
+        return FoundDomain(self.lab.libvirt_uri(site), name)
 
-    def records(self, site: str) -> GuestRecords:
+    def records(self, site: str, name: str = GUEST) -> GuestRecords:
         """What the guest's disks hold by its own account, where it runs now."""
-        with self.domain(site) as found:
+        with self.domain(site, name) as found:
             return ask_records(found.domain)
 
-    def acks(self, site: str, start: int = 0) -> Acks:
+    def acks(self, site: str, start: int = 0, name: str = GUEST) -> Acks:
         """What the guest acknowledged in a site, from a byte of the log on."""
-        return read_acks(guest_logs(self.lab, site, GUEST).acks, start=start)
+        return read_acks(guest_logs(self.lab, site, name).acks, start=start)
 
     def ack_log(self, site: str) -> Path:
         """The file that the guest's acknowledgements in a site go to."""

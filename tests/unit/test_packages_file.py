@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.lab.packages import GUEST_PACKAGES, HOST_PACKAGES
+from homeport.lab.packages import GUEST_PACKAGES, HOST_PACKAGES, UEFI_PACKAGES
 
 LISTED = {
     line.strip()
@@ -19,6 +19,8 @@ LISTED = {
 ESSENTIAL = {"util-linux"}  # on every Debian
 
 
-@pytest.mark.parametrize("package", sorted({*HOST_PACKAGES, *GUEST_PACKAGES} - ESSENTIAL))
+@pytest.mark.parametrize(
+    "package", sorted({*HOST_PACKAGES, *GUEST_PACKAGES, *UEFI_PACKAGES} - ESSENTIAL)
+)
 def test_what_the_lab_needs_is_installed(package: str) -> None:
     assert package in LISTED

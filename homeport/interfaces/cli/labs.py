@@ -14,9 +14,12 @@ import typer
 
 from homeport.interfaces.cli.frame import Screen, YesOption, local_command
 from homeport.interfaces.cli.render import labs as render
+from homeport.model.machine import DiskFormat, Firmware
 
 if TYPE_CHECKING:  # it loads libvirt, which no other command needs
+    from homeport.lab.guestimage import GuestSpec
     from homeport.lab.hosts import Lab, LabReport, LabSettings
+    from homeport.lab.stage import Stage
 
 app = typer.Typer(
     help="A lab on this machine: sites that can be lost. Needs root.", no_args_is_help=True
@@ -54,9 +57,27 @@ def up(
         list[str] | None,
         typer.Option("--host", metavar="NAME", help="A host to have; by default east and west."),
     ] = None,
+    guest: Annotated[
+        bool,
+        typer.Option(
+            "--guest", help="With server, agents, cache stores and a guest that keeps records."
+        ),
+    ] = False,
+    firmware: Annotated[
+        Firmware, typer.Option("--firmware", help="What the guest boots by.")
+    ] = Firmware.BIOS,
+    image_format: Annotated[
+        DiskFormat, typer.Option("--format", help="Format of the guest's disks.")
+    ] = DiskFormat.RAW,
     folder: Folder = None,
 ) -> None:
     """Bring the lab up, or whatever of it does not run. Needs root."""
+    if guest:
+        from homeport.lab.guestimage import GuestSpec
+
+        spec = GuestSpec(image_format=image_format.value, firmware=firmware)
+        _up_with_guest(screen, lab, hosts, folder, spec)
+        return
     from homeport.lab.hosts import HostSpec
 
     specs = [HostSpec(name=name) for name in hosts or DEFAULT_HOSTS]
@@ -78,6 +99,10 @@ def down(
     """Stop the lab and remove everything of it. Needs root."""
     if not keep_folders:
         screen.confirm(f"Remove lab {lab} with all its disks and machines.", yes=yes)
+    from homeport.lab.hosts import require_root
+
+    require_root("take a lab down")
+    _stage(lab, folder).server.stop()  # one that was made with --guest has its own
     _lab(lab, folder).down(keep_folders=keep_folders)
     _done(screen, f"Lab {lab} is down.", lab=lab)
 
@@ -142,6 +167,33 @@ def start(screen: Screen, *, host: Host, lab: LabName = DEFAULT_LAB, folder: Fol
     made = _lab(lab, folder)
     made.start(host)
     _show(screen, made.report())
+
+
+def _up_with_guest(
+    screen: Screen, name: str, hosts: list[str] | None, folder: Path | None, spec: GuestSpec
+) -> None:
+    """Everything the demo has, to be used by hand; what is there already is left alone."""
+    from homeport.lab.errors import LabExistsError
+
+    if hosts:
+        raise typer.BadParameter("--guest has its own hosts, east and west")
+    stage = _stage(name, folder)
+    stage.spec = spec
+    if stage.folder.exists():
+        raise LabExistsError(name)
+    stage.open()
+    stage.add_guest()
+    if screen.as_json:
+        screen.data({**render.plain(stage.lab.report()), "server": stage.server.url})
+        return
+    screen.say(render.lab(stage.lab.report()))
+    screen.say(render.stage(stage.server.url, name))
+
+
+def _stage(name: str, folder: Path | None) -> Stage:
+    from homeport.lab.stage import Stage
+
+    return Stage(name=name, settings=_settings(folder))
 
 
 def _settings(folder: Path | None) -> LabSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from homeport.lab.domain import (
     mac_for,
 )
 from homeport.lab.guestimage import GuestImage
+from homeport.model.machine import Firmware
 from homeport.units import MiB
 
 GUEST = GuestDomain(
@@ -59,6 +61,20 @@ def test_disks_keep_order_path_and_format(
         "io": "threads",
         "discard": "unmap",
     }
+
+
+def test_a_guest_boots_by_bios_unless_it_is_told_otherwise() -> None:
+    assert attribute(xml(), "os", "firmware") is None
+    assert attribute(xml(), "os/type", "machine") == "pc"
+
+
+def test_the_files_of_uefi_are_left_to_libvirt_and_check_no_signature() -> None:
+    root = xml(replace(GUEST, firmware=Firmware.UEFI))
+    assert attribute(root, "os", "firmware") == "efi"
+    assert attribute(root, "os/type", "machine") == "q35"
+    assert attribute(root, "os/firmware/feature", "name") == "secure-boot"
+    assert attribute(root, "os/firmware/feature", "enabled") == "no"
+    assert (root.find("os/nvram"), root.find("os/loader")) == (None, None)
 
 
 @pytest.mark.parametrize("accelerator", ["qemu", "kvm"])

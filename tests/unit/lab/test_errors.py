@@ -14,6 +14,7 @@ from homeport.lab.records import BadRecordsError
 
 CASES = [
     (errors.NeedsRootError(action="cut a host off"), "NeedsRoot", "refused", "cut a host off"),
+    (errors.LabExistsError("tour"), "LabExists", "refused", "a lab tour"),
     (errors.MissingPackagesError(packages=["a", "b"]), "MissingPackages", "refused", "a, b"),
     (
         errors.CommandFailedError(argv=["ip", "x"], status=2, output=""),

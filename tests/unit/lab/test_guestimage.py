@@ -9,6 +9,7 @@ import pytest
 
 from homeport.lab import guestimage
 from homeport.lab.guestimage import GuestConfig, GuestSpec
+from homeport.model.machine import Firmware
 from homeport.units import MiB
 
 LDD = """\
@@ -57,6 +58,11 @@ def test_the_key_changes_with_sizes_and_with_every_source() -> None:
 def test_formats_share_one_built_image() -> None:
     raw, qcow2 = GuestSpec(), GuestSpec(image_format="qcow2")
     assert guestimage.image_key(raw, [b"a"]) == guestimage.image_key(qcow2, [b"a"])
+
+
+def test_the_firmwares_have_images_of_their_own() -> None:
+    bios, uefi = GuestSpec(), GuestSpec(firmware=Firmware.UEFI)
+    assert guestimage.image_key(bios, [b"a"]) != guestimage.image_key(uefi, [b"a"])
 
 
 def test_every_script_has_its_place_and_every_place_its_script() -> None:

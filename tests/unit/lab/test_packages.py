@@ -8,6 +8,7 @@ import pytest
 
 from homeport.lab import packages
 from homeport.lab.errors import MissingPackagesError
+from homeport.model.machine import Firmware
 
 WANTED = {"iproute2": "ip", "syslinux-common": "/usr/lib/syslinux/mbr/mbr.bin", "cpio": "cpio"}
 
@@ -15,6 +16,12 @@ WANTED = {"iproute2": "ip", "syslinux-common": "/usr/lib/syslinux/mbr/mbr.bin", 
 def test_nothing_is_missing_where_all_is_there() -> None:
     assert packages.missing(WANTED, lambda _: True) == []
     packages.require(WANTED, lambda _: True)
+
+
+def test_only_a_guest_that_boots_by_uefi_needs_its_packages() -> None:
+    assert packages.guest_packages(Firmware.BIOS) == packages.GUEST_PACKAGES
+    more = set(packages.guest_packages(Firmware.UEFI)) - set(packages.GUEST_PACKAGES)
+    assert more == {"ovmf", "syslinux-efi"}
 
 
 def test_missing_packages_are_sorted_by_name() -> None:

@@ -14,11 +14,11 @@ from homeport.interfaces.cli.render.style import (
     QUIET,
     WARN,
     facts,
-    listed,
     spaced,
     table,
     verbatim,
 )
+from homeport.interfaces.words import listed
 
 if TYPE_CHECKING:
     from homeport.lab.hosts import HostReport, LabReport
@@ -40,6 +40,22 @@ def lab(found: LabReport) -> RenderableType:
     head = facts([("folder", str(found.folder)), ("server's address", server)])
     virsh = [verbatim(f"virsh -c '{host.uri}' list --all", style=QUIET) for host in found.hosts]
     return Group(Text(found.name, style="bold"), head, Text(""), made, Text(""), *virsh)
+
+
+def stage(url: str, name: str) -> RenderableType:
+    """What to type next in a lab that has a server and a guest."""
+    lines = (
+        f"export HOMEPORT_SERVER_URL={url}",
+        "homeport vm list",
+        "homeport protect east/web --to west --policy demo",
+    )
+    return Group(
+        Text(""),
+        Text("A server and a guest run in it. Go on with:"),
+        *(verbatim(line) for line in lines),
+        Text(""),
+        Text(f"Its end, with everything in it: homeport lab down {name}", style=QUIET),
+    )
 
 
 def _state(host: HostReport) -> Text:
