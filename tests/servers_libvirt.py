@@ -91,8 +91,18 @@ class LibvirtHost:
     def run(self) -> Path:
         return self.folder / "run/qemu"
 
+    @property
+    def variables(self) -> Path:
+        return self.folder / "lib/qemu/nvram"
+
     def compute(self) -> LibvirtCompute:
-        return LibvirtCompute(self.uri, pause=time.sleep, hooks=self.hooks, run=self.run)
+        return LibvirtCompute(
+            self.uri,
+            pause=time.sleep,
+            hooks=self.hooks,
+            run=self.run,
+            variables_folder=self.variables,
+        )
 
     def start_daemon(self) -> None:
         """Start libvirtd and wait until it answers."""

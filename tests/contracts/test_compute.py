@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+from xml.etree import ElementTree as ET
 
 import libvirt
 import pytest
@@ -31,6 +32,7 @@ from homeport.providers.compute.failures import (
 )
 from homeport.providers.compute.images import OverlayMismatchError
 from homeport.providers.compute.memory import MemoryCompute
+from homeport.providers.compute.resources import PoolTakenError
 from homeport.units import KiB, MiB
 from tests.machines import (
     NIC,
@@ -57,6 +59,9 @@ class Rig(Protocol):
     @property
     def compute(self) -> Compute: ...
 
+    @property
+    def variables(self) -> Path: ...
+
     def define(self, xml: str) -> None: ...
 
     def write(self, target: str, offset: int, pattern: int, length: int) -> None: ...
@@ -71,10 +76,13 @@ class Rig(Protocol):
 
     def hold(self, target: str) -> None: ...
 
+    def lasts(self, name: str) -> bool: ...
+
 
 @dataclass
 class MemoryRig:
     compute: MemoryCompute
+    variables: Path
 
     def define(self, xml: str) -> None:
         self.compute.define(xml)
@@ -98,12 +106,21 @@ class MemoryRig:
     def hold(self, target: str) -> None:
         self.compute.machines["web"].busy.add(target)
 
+    def lasts(self, name: str) -> bool:
+        """What is made in memory is there for good."""
+        found = self.compute.inventory()
+        return name in {one.name for one in found.pools} | {one.name for one in found.networks}
+
 
 @dataclass
 class LibvirtRig:
     host: LibvirtHost
     compute: Compute
     link: Any
+
+    @property
+    def variables(self) -> Path:
+        return self.host.variables
 
     def define(self, xml: str) -> None:
         self.link.defineXML(xml)
@@ -133,11 +150,21 @@ class LibvirtRig:
         xml = f"<disk type='file'><driver type='raw'/><source file='{copy}'/></disk>"
         domain.blockCopy(target, xml, {"bandwidth": 1}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
 
+    def lasts(self, name: str) -> bool:
+        """Whether a pool or network outlives the host's restart."""
+        made: list[Any] = [*self.link.listAllStoragePools(), *self.link.listAllNetworks()]
+        (one,) = (one for one in made if one.name() == name)
+        return bool(one.isPersistent() and one.autostart())
+
 
 @pytest.fixture(params=["memory", pytest.param("libvirt", marks=pytest.mark.real)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "memory":
-        yield MemoryRig(compute=MemoryCompute(pools={"pool": tmp_path}, networks=("lan",)))
+        folder = tmp_path / "nvram"
+        compute = MemoryCompute(
+            pools={"pool": tmp_path}, networks=("lan",), variables_folder=folder
+        )
+        yield MemoryRig(compute=compute, variables=folder)
         return
     host: LibvirtHost = request.getfixturevalue("libvirt_host")
     link = host.open()
@@ -145,10 +172,10 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     pool = link.storagePoolCreateXML(
         f"<pool type='dir'><name>pool</name><target><path>{tmp_path}</path></target></pool>"
     )
-    compute = host.compute()
-    yield LibvirtRig(host=host, compute=compute, link=link)
+    real = host.compute()
+    yield LibvirtRig(host=host, compute=real, link=link)
     host.clear()
-    compute.close()
+    real.close()
     lan.destroy()
     pool.destroy()
     link.close()
@@ -166,6 +193,17 @@ def two_disks(rig: Rig, tmp_path: Path) -> Path:
     )
     rig.compute.start("web")
     return tmp_path
+
+
+def left_to_libvirt(folder: Path) -> str:
+    """A UEFI machine as `virt-install --boot uefi` defines it: no file of it is named."""
+    disk = disk_xml("vda", raw_file(folder / "a.raw"))
+    return machine_xml(disk, extra="<features><acpi/></features>", firmware="efi")
+
+
+def file_of(rig: Rig) -> Path | None:
+    """The file of the variables of `web`."""
+    return rig.compute.variables(rig.compute.describe("web"), name="web")
 
 
 def layers(folder: Path, count: int, rig: Rig) -> list[Path]:
@@ -295,6 +333,32 @@ class TestDescribe:
         found = rig.compute.describe("web")
         assert found.firmware is Firmware.UEFI
         assert found.nvram == b"variables" * 1000
+        assert file_of(rig) == tmp_path / "web.fd"
+
+    def test_variables_are_found_where_libvirt_chose_their_file(
+        self, rig: Rig, tmp_path: Path
+    ) -> None:
+        rig.define(left_to_libvirt(tmp_path))
+        assert file_of(rig) == rig.variables / "web_VARS.fd"
+        assert rig.compute.describe("web").nvram is None
+        rig.compute.start("web")
+        made = file_of(rig)
+        assert made is not None
+        made.parent.mkdir(exist_ok=True)
+        made.write_bytes(b"variables" * 1000)  # as the guest's firmware does
+        assert rig.compute.describe("web").nvram == b"variables" * 1000
+        rig.compute.stop("web", timeout=0)
+        found = rig.compute.describe("web")
+        assert (found.firmware, found.nvram) == (Firmware.UEFI, b"variables" * 1000)
+
+    def test_a_machine_without_uefi_has_no_variables(self, rig: Rig, two_disks: Path) -> None:
+        del two_disks
+        assert file_of(rig) is None
+
+    def test_under_another_name_libvirt_takes_another_file(self, rig: Rig, tmp_path: Path) -> None:
+        rig.define(left_to_libvirt(tmp_path))
+        found = rig.compute.variables(rig.compute.describe("web"), name="db")
+        assert found == rig.variables / "db_VARS.fd"
 
 
 class TestRotate:
@@ -679,6 +743,46 @@ class TestCreate:
         rig.compute.delete("web")
         assert not path.exists()
 
+    def test_the_choice_of_their_file_is_left_to_libvirt_again(
+        self, rig: Rig, tmp_path: Path
+    ) -> None:
+        rig.define(left_to_libvirt(tmp_path))
+        own = file_of(rig)
+        assert own is not None
+        own.parent.mkdir(exist_ok=True)
+        own.write_bytes(b"first" * 1000)
+        first = rig.compute.describe("web")
+        away = str(tmp_path / "away.fd")
+        for path, content in ((away, b"second" * 1000), (str(own), b"third" * 1000)):
+            changed = replace(first, nvram=content)
+            rig.compute.create(changed, place(tmp_path / "a.raw", nvram_path=path))
+            assert file_of(rig) == Path(path)
+            assert rig.compute.describe("web").nvram == content
+        assert rig.compute.describe("web").domain_xml == first.domain_xml
+        rig.compute.delete("web")
+        assert not own.exists()
+
+    def test_a_disk_is_taken_out_of_it_and_put_back(self, rig: Rig, two_disks: Path) -> None:
+        rig.compute.stop("web", timeout=0)
+        before = rig.compute.describe("web")
+        root = ET.fromstring(before.domain_xml)
+        devices = root.find("devices")
+        assert devices is not None
+        devices.remove(devices.findall("disk")[1])
+        text = ET.tostring(root, encoding="unicode")
+        alone = replace(before, disks=before.disks[:1], domain_xml=text)
+        other = raw_file(two_disks / "other.raw")
+        rig.compute.create(alone, place(other))
+        assert rig.compute.sources("web").persistent == {"vda": str(other)}
+        both = {
+            "vda": DiskPlace(path=str(two_disks / "root.raw"), format="raw"),
+            "vdb": DiskPlace(path=str(two_disks / "data.qcow2"), format="qcow2"),
+        }
+        rig.compute.create(before, place(other, disks=both))
+        assert rig.compute.describe("web").disks == before.disks
+        rig.compute.start("web")
+        assert rig.compute.state("web") is PowerState.RUNNING
+
     def test_a_medium_this_host_has_not_is_taken_out(self, rig: Rig, tmp_path: Path) -> None:
         iso = raw_file(tmp_path / "setup.iso")
         disk = raw_file(tmp_path / "a.raw")
@@ -790,6 +894,107 @@ class TestInventory:
         assert (network.name, network.active) == ("lan", True)
         assert found.memory >= found.memory_free > 0
         assert found.cpus > 0
+
+
+class TestPools:
+    @pytest.fixture
+    def path(self, rig: Rig, tmp_path: Path) -> Iterator[Path]:
+        yield tmp_path / "made here" / "westasr"
+        rig.compute.delete_pool("westasr")
+
+    def test_it_is_made_with_its_folder_and_can_be_used(self, rig: Rig, path: Path) -> None:
+        rig.compute.make_pool("westasr", path)
+        found = {pool.name: pool for pool in rig.compute.inventory().pools}
+        made = found["westasr"]
+        assert (made.path, made.kind, made.writable) == (str(path), "dir", True)
+        assert made.available > 0
+        assert path.stat().st_mode & 0o777 == 0o711
+        assert rig.lasts("westasr")
+
+    def test_the_same_again_is_once(self, rig: Rig, path: Path) -> None:
+        rig.compute.make_pool("westasr", path)
+        (path / "disk.raw").write_bytes(b"x")
+        rig.compute.make_pool("westasr", path)
+        assert sorted(pool.name for pool in rig.compute.inventory().pools) == ["pool", "westasr"]
+        assert (path / "disk.raw").read_bytes() == b"x"
+
+    def test_a_folder_that_is_there_is_taken(self, rig: Rig, path: Path) -> None:
+        path.mkdir(parents=True, mode=0o750)
+        rig.compute.make_pool("westasr", path)
+        assert path.stat().st_mode & 0o777 == 0o750
+
+    @pytest.mark.parametrize("taken", ["name", "folder"])
+    def test_another_pools_name_or_folder_is_refused(
+        self, rig: Rig, path: Path, tmp_path: Path, taken: str
+    ) -> None:
+        asked = ("pool", path) if taken == "name" else ("westasr", tmp_path)
+        with pytest.raises(PoolTakenError, match="pool pool is in"):
+            rig.compute.make_pool(*asked)
+        assert [pool.name for pool in rig.compute.inventory().pools] == ["pool"]
+        assert not path.exists()
+
+    def test_it_goes_and_what_lies_in_it_stays(self, rig: Rig, path: Path) -> None:
+        rig.compute.make_pool("westasr", path)
+        (path / "disk.raw").write_bytes(b"x")
+        for _ in range(2):
+            rig.compute.delete_pool("westasr")
+            assert [pool.name for pool in rig.compute.inventory().pools] == ["pool"]
+        assert (path / "disk.raw").exists()
+
+    def test_one_whose_folder_is_gone_cannot_be_written_to(self, rig: Rig, path: Path) -> None:
+        rig.compute.make_pool("westasr", path)
+        path.rmdir()
+        found = {pool.name: pool.writable for pool in rig.compute.inventory().pools}
+        assert found == {"pool": True, "westasr": False}
+        rig.compute.make_pool("westasr", path)
+        assert path.is_dir()
+
+
+class TestNetworks:
+    @pytest.fixture(autouse=True)
+    def cleared(self, rig: Rig) -> Iterator[None]:
+        yield
+        for machine in rig.compute.inventory().machines:
+            rig.compute.delete(machine.name)
+        rig.compute.delete_network("lan-asr")
+
+    def test_it_is_made_and_machines_can_be_on_it(self, rig: Rig, tmp_path: Path) -> None:
+        rig.compute.make_network("lan-asr")
+        made = next(one for one in rig.compute.inventory().networks if one.name == "lan-asr")
+        assert made.active
+        assert rig.lasts("lan-asr")
+        card = NIC.format(kind="network", source="<source network='lan-asr'/>")
+        rig.define(machine_xml(disk_xml("vda", raw_file(tmp_path / "root.raw")), devices=card))
+        rig.compute.start("web")
+        assert rig.compute.state("web") is PowerState.RUNNING
+
+    def test_the_same_again_is_once_and_so_is_its_end(self, rig: Rig) -> None:
+        for _ in range(2):
+            rig.compute.make_network("lan-asr")
+            assert sorted(one.name for one in rig.compute.inventory().networks) == [
+                "lan",
+                "lan-asr",
+            ]
+        for _ in range(2):
+            assert rig.compute.delete_network("lan-asr")
+            assert [one.name for one in rig.compute.inventory().networks] == ["lan"]
+
+    def test_one_that_is_there_stays_what_it_is(self, rig: Rig) -> None:
+        before = rig.compute.inventory().networks
+        rig.compute.make_network("lan")
+        assert rig.compute.inventory().networks == before
+
+    @pytest.mark.parametrize("running", [True, False], ids=["running", "off"])
+    def test_one_with_a_machine_on_it_stays(self, rig: Rig, tmp_path: Path, running: bool) -> None:
+        rig.compute.make_network("lan-asr")
+        card = NIC.format(kind="network", source="<source network='lan-asr'/>")
+        rig.define(machine_xml(disk_xml("vda", raw_file(tmp_path / "root.raw")), devices=card))
+        if running:
+            rig.compute.start("web")
+        assert not rig.compute.delete_network("lan-asr")
+        assert "lan-asr" in {one.name for one in rig.compute.inventory().networks}
+        rig.compute.delete("web")
+        assert rig.compute.delete_network("lan-asr")
 
 
 ABSENT = {

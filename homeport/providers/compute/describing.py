@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from homeport.model.host import MachineProblem, UnsupportedMachineError
 from homeport.model.ids import DiskName, InvalidNameError, check_name
 from homeport.model.machine import DiskDefinition, DiskFormat, MachineDefinition
-from homeport.providers.compute import domain_xml
+from homeport.providers.compute import domain_xml, uefi
 from homeport.providers.compute.domain_xml import DiskFacts
 from homeport.providers.compute.images import Image, UnreadableImageError, chain
 from homeport.providers.compute.notes import write_note
@@ -23,11 +23,12 @@ from homeport.providers.compute.notes import write_note
 
 @dataclass(kw_only=True, slots=True)
 class Host:
-    """What describing needs of the hypervisor: pools by folder, volumes, sizes of running disks."""
+    """What describing needs of the hypervisor."""
 
     pools: Mapping[str, str] = field(default_factory=dict)  # folder: pool
     volume_path: Callable[[str, str], str | None] = lambda _pool, _volume: None
     live_size: Callable[[str], int | None] = lambda _target: None
+    variables: Path = uefi.FOLDER  # where libvirt makes UEFI variables of its own choice
 
 
 def machine_definition(
@@ -59,7 +60,7 @@ def machine_definition(
         disks=_distinct(described),
         nics=domain_xml.nics(root),
         domain_xml=domain_xml.print_xml(root),
-        nvram=_variables(root),
+        nvram=_variables(root, host),
     )
 
 
@@ -236,12 +237,6 @@ def _problem(code: str, message: str, remedy: str) -> MachineProblem:
     return MachineProblem(code=code, message=message, remedy=remedy)
 
 
-def _variables(root: ET.Element) -> bytes | None:
-    """The UEFI variables; None before the first start has made their file."""
-    path = domain_xml.nvram_path(root)
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return None
+def _variables(root: ET.Element, host: Host) -> bytes | None:
+    path = uefi.path_of(root, host.variables)
+    return None if path is None else uefi.read(path)

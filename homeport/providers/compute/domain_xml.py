@@ -189,11 +189,16 @@ def firmware(root: ET.Element) -> Firmware:
     """What starts it: UEFI when it is asked for by name or comes from a flash image."""
     system = _child(root, "os")
     flash = _child(system, "loader").get("type") == "pflash"
-    return Firmware.UEFI if system.get("firmware") == "efi" or flash else Firmware.BIOS
+    return Firmware.UEFI if firmware_by_name(root) or flash else Firmware.BIOS
+
+
+def firmware_by_name(root: ET.Element) -> bool:
+    """Whether UEFI is asked for by name: its files are libvirt's choice where none are named."""
+    return _child(root, "os").get("firmware") == "efi"
 
 
 def nvram_path(root: ET.Element) -> str | None:
-    """The file of its UEFI variables; None when it has none or libvirt chooses at the start."""
+    """The file of its UEFI variables that it names; None when it has none or libvirt chooses."""
     element = _child(root, "os/nvram")
     return (element.text or "").strip() or _child(element, "source").get("file")
 
@@ -220,13 +225,20 @@ def nics(root: ET.Element) -> tuple[NicDefinition, ...]:
 
 
 def place(
-    text: str, placement: Placement, *, replicated: frozenset[str], exists: Callable[[str], bool]
+    text: str,
+    placement: Placement,
+    *,
+    replicated: frozenset[str],
+    exists: Callable[[str], bool],
+    own_variables: str = "",
 ) -> str:
     """
     The definition fitted to a host: names, disks, cards, variables and note; all else is kept.
 
-    Each `replicated` target must have a place. A medium in a cdrom or floppy that this host does
-    not have is taken out, and an emulator it does not have is left for libvirt to choose.
+    Each `replicated` target must have a place. `own_variables` is the file that libvirt itself
+    takes for variables: a definition that leaves the choice to it goes on doing so. A medium in a
+    cdrom or floppy that this host does not have is taken out, and an emulator it does not have is
+    left for libvirt to choose.
 
     Raises:
         NoPlaceError: a disk or a network is not in the placement.
@@ -245,7 +257,9 @@ def place(
             ) from None
     for interface in root.findall("devices/interface"):
         _attach(interface, placement)
-    _point_nvram(root, placement.nvram_path)
+    left_to_libvirt = firmware_by_name(root) and nvram_path(root) is None
+    if not (left_to_libvirt and placement.nvram_path == own_variables):
+        _point_nvram(root, placement.nvram_path)
     _leave_out_missing(root, exists)
     write_note(root, placement.note)
     return print_xml(root)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import libvirt
 
 from homeport.errors import HomeportError, IntegrityError, RefusedError, TransientError
-from homeport.model.host import UnknownMachineError
+from homeport.model.host import MachineProblem, UnknownMachineError
 
 _UNREACHABLE = frozenset(
     {libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN}
@@ -101,6 +101,11 @@ class SavedStateError(RefusedError):
             f"state up with 'virsh managedsave-remove {machine}'.",
         )
         self.machine = machine
+
+    @property
+    def problem(self) -> MachineProblem:
+        """The same among a machine's other problems."""
+        return MachineProblem(code=self.code, message=self.message, remedy=self.remedy)
 
 
 class NotRunningError(RefusedError):

@@ -1,19 +1,18 @@
-"""What both implementations of the port do with files: variables, flattening, formats."""
+"""What both implementations of the port do with files: fitting, flattening, formats."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from homeport.errors import RefusedError, TransientError
-from homeport.model.host import DiskPlace
-from homeport.providers.compute import domain_xml
+from homeport.model.host import DiskPlace, Placement
+from homeport.model.machine import MachineDefinition
+from homeport.providers.compute import domain_xml, uefi
 from homeport.providers.compute.describing import Host, disk_path, top_files
 from homeport.providers.compute.failures import UnknownDiskError
-from homeport.providers.compute.hook import sync_folder
 from homeport.providers.compute.images import (
     Image,
     UnreadableImageError,
@@ -52,17 +51,15 @@ class UnknownFormatOfDiskError(RefusedError):
         self.path = path
 
 
-def write_variables(path: Path, content: bytes) -> None:
-    """Put a machine's UEFI variables in place, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    sync_folder(path.parent)
+def fitted(definition: MachineDefinition, placement: Placement, *, variables: Path) -> str:
+    """The definition fitted to this host, as `domain_xml.place` does; raises what that raises."""
+    return domain_xml.place(
+        definition.domain_xml,
+        placement,
+        replicated=frozenset(disk.target for disk in definition.disks),
+        exists=lambda path: Path(path).exists(),
+        own_variables=str(uefi.libvirts_own(placement.name, variables)),
+    )
 
 
 def flatten(top: Path, base: Path) -> None:
@@ -118,7 +115,9 @@ def with_sources(
     for target, path in paths.items():
         if target not in current:
             raise UnknownDiskError(machine, target, "its definition has no such disk")
-        if same_file(current[target], path):
+        # After a live commit libvirt names a base by way of the folder of the layers above it,
+        # which goes at release: the definition would name a file that cannot be found.
+        if same_file(current[target], path) and ".." not in Path(current[target]).parts:
             continue
         chains = (_chain_of(view, target, host) for view in (root, running))
         place = DiskPlace(path=str(path), format=formats.get(target) or format_in(path, chains))

@@ -1,6 +1,9 @@
 """
 The libvirt hook that denies the start of a machine whose note forbids it, and its installation.
 
+A note forbids the start for good, of a machine that another site owns; or, after the host's boot,
+until the agent has put the item's mark into a folder that a boot empties.
+
 It is a shell script, because a hook that cannot run denies every start on the host: a Python that
 was upgraded away must not do that. It reads the domain's XML as libvirt hands it over and calls
 nothing, least of all libvirt, which waits for it. Hooks veto starts only; `undefine` they cannot.
@@ -18,10 +21,13 @@ from homeport.providers.compute.notes import NAMESPACE, note_element
 FOLDERS_SINCE = 6_005_000  # libvirt's version that first runs every script in hooks/qemu.d
 NAME = "50-homeport"
 PROBE = "homeport-hook-probe"
+CONFIRMED = Path("/run/libvirt/homeport")
+"""Where the marks are: in libvirt's own folder, which a host's boot empties."""
 
 SCRIPT = f"""#!/bin/sh
 # Made by Homeport. Denies the start of a machine whose note in <metadata> says it may not start,
-# because another site owns it. Remove this file to allow every start again.
+# because another site owns it; and, after the host's boot, of one whose agent has not heard yet
+# that this site does. Remove this file to allow every start again.
 if [ "$2" != prepare ]; then
     cat > /dev/null
     exit 0
@@ -29,12 +35,24 @@ fi
 note=$(sed -n 's|.*\\(<[A-Za-z0-9_.-]*:*note [^>]*"{NAMESPACE}"[^>]*>\\).*|\\1|p' | sed -n 1p)
 case "$note" in
 *' may-start="no"'*) ;;
+*' confirm="yes"'*)
+    item=$(printf '%s' "$note" | sed -n 's/.* item="\\([0-9A-Za-z-]*\\)".*/\\1/p')
+    if [ -z "$item" ] || [ -e "{CONFIRMED}/$item" ]; then
+        exit 0
+    fi
+    echo "Homeport denies the start of $1: since this host's boot its agent has not heard from" \\
+        "the server that this site still owns the machine." >&2
+    echo "See that homeport-agent runs and reaches the server; it starts the machine itself if" \\
+        "that had autostart. If you know that it runs nowhere else: mkdir -p {CONFIRMED} &&" \\
+        "touch {CONFIRMED}/$item" >&2
+    exit 1
+    ;;
 *) exit 0 ;;
 esac
 reason=$(printf '%s' "$note" | sed -n 's/.* reason="\\([^"]*\\)".*/\\1/p' | sed \\
     -e 's/&lt;/</g' -e 's/&gt;/>/g' -e 's/&quot;/"/g' -e 's/&#[0-9A-Za-z]*;/ /g' \\
     -e 's/&amp;/\\&/g')
-echo "Homeport denies the start of $1: ${{reason:-it is fenced}}" >&2
+printf '%s\\n' "Homeport denies the start of $1: ${{reason:-it is fenced}}" >&2
 echo "Start it at the site that owns it, or fail over in Homeport; see its item there." >&2
 exit 1
 """

@@ -34,7 +34,9 @@ from homeport.providers.compute import (
     inventory,
     jobs,
     notes,
+    resources,
     snapshots,
+    uefi,
 )
 from homeport.providers.compute.connection import Connection
 from homeport.providers.compute.failures import (
@@ -62,7 +64,8 @@ class LibvirtCompute:
     A hypervisor reached through libvirtd on this host.
 
     `pause` is slept with while a job or a guest is waited for. `hooks` is libvirt's folder of
-    hooks and `run` the one with its QEMUs' pid files.
+    hooks, `run` the one with its QEMUs' pid files, `variables_folder` the one where it makes UEFI
+    variables whose file no definition names.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class LibvirtCompute:
         pause: Callable[[float], None],
         hooks: Path = Path("/etc/libvirt/hooks"),
         run: Path = Path("/run/libvirt/qemu"),
+        variables_folder: Path = uefi.FOLDER,
     ) -> None:
         self._connection = Connection(uri)
         self._pause = pause
         self._hooks = hooks
         self._run = run
+        self._variables = variables_folder
 
     def close(self) -> None:
         """Let go of libvirtd; the next call opens again."""
@@ -94,7 +99,7 @@ class LibvirtCompute:
         with self._connection.session("describe the machine", machine) as link:
             domain = link.lookupByName(machine)
             problems = _problems(domain)
-            host = inventory.host_of(link)
+            host = replace(inventory.host_of(link), variables=self._variables)
             if domain.isActive():
                 live = domain_xml.parse(domain.XMLDesc(0))
                 problems += describing.running_problems(live)
@@ -102,6 +107,10 @@ class LibvirtCompute:
             return describing.machine_definition(
                 domain.XMLDesc(_PERSISTENT), names=names, host=host, problems=problems
             )
+
+    def variables(self, definition: MachineDefinition, *, name: str) -> Path | None:
+        """See `Compute`."""
+        return uefi.path_of(domain_xml.parse(definition.domain_xml), self._variables, name=name)
 
     def state(self, machine: str) -> PowerState:
         """See `Compute`."""
@@ -183,16 +192,11 @@ class LibvirtCompute:
 
     def create(self, definition: MachineDefinition, placement: Placement) -> None:
         """See `Compute`."""
-        text = domain_xml.place(
-            definition.domain_xml,
-            placement,
-            replicated=frozenset(disk.target for disk in definition.disks),
-            exists=lambda path: Path(path).exists(),
-        )
+        text = files.fitted(definition, placement, variables=self._variables)
         with self._connection.session(f"define machine {placement.name}", placement.name) as link:
             running = self._check_redefinition(link, placement)
             if definition.nvram is not None and placement.nvram_path and not running:
-                files.write_variables(Path(placement.nvram_path), definition.nvram)
+                uefi.write(Path(placement.nvram_path), definition.nvram)
             link.defineXML(text).setAutostart(0)
 
     def start(self, machine: str) -> None:
@@ -257,6 +261,26 @@ class LibvirtCompute:
         """See `Compute`."""
         with self._connection.session("take a screenshot", machine) as link:
             return guest.screenshot(link, link.lookupByName(machine))
+
+    def make_pool(self, name: str, path: Path) -> None:
+        """See `Compute`."""
+        with self._connection.session(f"make pool {name}") as link:
+            resources.make_pool(link, name, path)
+
+    def delete_pool(self, name: str) -> None:
+        """See `Compute`."""
+        with self._connection.session(f"remove pool {name}") as link:
+            resources.delete_pool(link, name)
+
+    def make_network(self, name: str) -> None:
+        """See `Compute`."""
+        with self._connection.session(f"make network {name}") as link:
+            resources.make_network(link, name)
+
+    def delete_network(self, name: str) -> bool:
+        """See `Compute`."""
+        with self._connection.session(f"remove network {name}") as link:
+            return resources.delete_network(link, name)
 
     def install_hook(self) -> bool:
         """See `Compute`. It is tried with a machine of nothing, which must not start."""
@@ -336,8 +360,7 @@ def _problems(domain: Any) -> list[MachineProblem]:
             )
         )
     if domain.isPersistent() and domain.hasManagedSaveImage():
-        error = SavedStateError(domain.name())
-        found.append(MachineProblem(code=error.code, message=error.message, remedy=error.remedy))
+        found.append(SavedStateError(domain.name()).problem)
     return found
 
 

@@ -34,6 +34,7 @@ _GONE = (
     libvirt.VIR_ERR_NO_NETWORK,
     libvirt.VIR_ERR_NO_STORAGE_POOL,
 )
+_FOLDERS = ("dir", "fs", "netfs")
 _KIB = 1024
 
 
@@ -95,18 +96,19 @@ def host_of(link: Any) -> Host:
 
 def _pool(pool: Any) -> Pool:
     path, active = _pool_path(pool), bool(pool.isActive())
+    kind = domain_xml.pool_kind(pool.XMLDesc(0))
     if path and Path(path).is_dir():
         capacity, available, writable = measured(Path(path))
     else:
         _, capacity, _, available = pool.info()
-        writable = active
+        writable = active and kind not in _FOLDERS  # one that is not there cannot be written to
     return Pool(
         name=pool.name(),
         path=path,
         capacity=capacity,
         available=available if active else 0,
         writable=writable and active,
-        kind=domain_xml.pool_kind(pool.XMLDesc(0)),
+        kind=kind,
     )
 
 
@@ -139,6 +141,7 @@ def _machine(domain: Any, host: Host) -> MachineFacts:
         memory=domain_xml.memory(root),
         vcpus=domain_xml.vcpus(root),
         autostart=bool(domain.isPersistent() and domain.autostart()),
+        persistent=bool(domain.isPersistent()),
         disks=tuple(domain_xml.stem(path) for path in paths if path),
     )
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from homeport.model.host import (
     HostInventory,
-    MachineProblem,
     MachineSources,
     Network,
     Note,
@@ -26,7 +25,17 @@ from homeport.model.host import (
     UnknownMachineError,
 )
 from homeport.model.machine import MachineDefinition, PowerState
-from homeport.providers.compute import describing, domain_xml, files, guest, jobs, notes, snapshots
+from homeport.providers.compute import (
+    describing,
+    domain_xml,
+    files,
+    guest,
+    jobs,
+    notes,
+    resources,
+    snapshots,
+    uefi,
+)
 from homeport.providers.compute.failures import (
     HypervisorRefusedError,
     HypervisorUnreachableError,
@@ -59,19 +68,26 @@ class MemoryCompute:
         machines: Iterable[MemoryMachine] = (),
         memory: int = 16 * GiB,
         hooks: bool = True,
+        variables_folder: Path = uefi.FOLDER,
     ) -> None:
         self._lock = threading.RLock()
         self._pools = dict(pools or {})
-        self._networks = tuple(networks)
+        self._networks = list(networks)
         self._machines = {machine.name: machine for machine in machines}
         self._memory = memory
         self._hooks = hooks
+        self._variables = variables_folder
         self.reachable = True
 
     @property
     def machines(self) -> dict[str, MemoryMachine]:
         """The machines by name: to be looked at and set by tests, and given to another host."""
         return self._machines
+
+    @property
+    def pools(self) -> dict[str, Path]:
+        """The pools' folders by name: to be looked at and changed by tests."""
+        return self._pools
 
     def define(self, xml: str) -> MemoryMachine:
         """What a user does with `virsh define`."""
@@ -122,18 +138,16 @@ class MemoryCompute:
         """See `Compute`."""
         with self._lock:
             found = self._of(machine)
-            problems = []
-            if found.saved:
-                error = SavedStateError(machine)
-                problem = MachineProblem(
-                    code=error.code, message=error.message, remedy=error.remedy
-                )
-                problems.append(problem)
+            problems = [SavedStateError(machine).problem] if found.saved else []
             if found.live is not None:
                 problems += describing.running_problems(domain_xml.parse(found.live))
             return describing.machine_definition(
                 found.persistent, names=names, host=self._host(), problems=problems
             )
+
+    def variables(self, definition: MachineDefinition, *, name: str) -> Path | None:
+        """See `Compute`."""
+        return uefi.path_of(domain_xml.parse(definition.domain_xml), self._variables, name=name)
 
     def state(self, machine: str) -> PowerState:
         """See `Compute`."""
@@ -233,17 +247,12 @@ class MemoryCompute:
 
     def create(self, definition: MachineDefinition, placement: Placement) -> None:
         """See `Compute`."""
-        text = domain_xml.place(
-            definition.domain_xml,
-            placement,
-            replicated=frozenset(disk.target for disk in definition.disks),
-            exists=lambda path: Path(path).exists(),
-        )
+        text = files.fitted(definition, placement, variables=self._variables)
         with self._lock:
             self._check_reachable()
             found = self._redefined(placement)
             if definition.nvram is not None and placement.nvram_path and found.live is None:
-                files.write_variables(Path(placement.nvram_path), definition.nvram)
+                uefi.write(Path(placement.nvram_path), definition.nvram)
             found.persistent, found.autostart = text, False
             self._machines[placement.name] = found
 
@@ -278,9 +287,9 @@ class MemoryCompute:
             found = self._machines.pop(machine, None)
             if found is None:
                 return
-            path = domain_xml.nvram_path(domain_xml.parse(found.persistent))
+            path = uefi.path_of(domain_xml.parse(found.persistent), self._variables)
             if path is not None:
-                Path(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def note(self, machine: str) -> Note | None:
         """See `Compute`."""
@@ -313,6 +322,37 @@ class MemoryCompute:
                 return None
             return guest.png_of(_BLACK_PIXEL)
 
+    def make_pool(self, name: str, path: Path) -> None:
+        """See `Compute`."""
+        with self._lock:
+            self._check_reachable()
+            resources.check_pool_free(name, path, {n: str(at) for n, at in self._pools.items()})
+            resources.make_folder(path)
+            self._pools[name] = path
+
+    def delete_pool(self, name: str) -> None:
+        """See `Compute`."""
+        with self._lock:
+            self._check_reachable()
+            self._pools.pop(name, None)
+
+    def make_network(self, name: str) -> None:
+        """See `Compute`."""
+        with self._lock:
+            self._check_reachable()
+            if name not in self._networks:
+                self._networks.append(name)
+
+    def delete_network(self, name: str) -> bool:
+        """See `Compute`."""
+        with self._lock:
+            self._check_reachable()
+            machines = self._machines.values()
+            if any(name in resources.networks_in(one.persistent, one.view) for one in machines):
+                return False
+            self._networks = [network for network in self._networks if network != name]
+            return True
+
     def install_hook(self) -> bool:
         """See `Compute`."""
         self._check_reachable()
@@ -329,7 +369,8 @@ class MemoryCompute:
             raise HypervisorUnreachableError("work on this host", "it is cut off")
 
     def _host(self) -> describing.Host:
-        return describing.Host(pools={str(path): name for name, path in self._pools.items()})
+        pools = {str(path): name for name, path in self._pools.items()}
+        return describing.Host(pools=pools, variables=self._variables)
 
     def _top_files(self, xml: str) -> dict[str, str]:
         return describing.top_files(domain_xml.parse(xml), self._host())
@@ -349,7 +390,7 @@ class MemoryCompute:
 
 
 def _pool(name: str, path: Path) -> Pool:
-    capacity, available, writable = measured(path)
+    capacity, available, writable = measured(path) if path.is_dir() else (0, 0, False)
     return Pool(
         name=name, path=str(path), capacity=capacity, available=available, writable=writable
     )

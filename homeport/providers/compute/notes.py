@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from homeport.model.host import Note
+from homeport.model.host import NOTE_NAMESPACE, Note
 
-NAMESPACE = "https://homeport.dev/ns/1"
+NAMESPACE = NOTE_NAMESPACE
 PREFIX = "homeport"
 _TAG = f"{{{NAMESPACE}}}note"
 
@@ -23,6 +23,8 @@ def note_element(note: Note) -> ET.Element:
     element.set("epoch", str(note.epoch))
     element.set("role", note.role)
     element.set("may-start", "yes" if note.may_start else "no")
+    if note.confirm:
+        element.set("confirm", "yes")
     element.set("reason", " ".join(note.reason.split()))
     if note.lock is not None:
         element.set("lock", note.lock)
@@ -49,6 +51,7 @@ def read_note(domain: ET.Element) -> Note | None:
         may_start=element.get("may-start") != "no",
         reason=element.get("reason", ""),
         lock=element.get("lock"),
+        confirm=element.get("confirm") == "yes",
     )
 
 

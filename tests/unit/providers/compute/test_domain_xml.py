@@ -35,9 +35,14 @@ def fitted(xml: str, **changes: Any) -> Any:
     }
     targets = frozenset(changes.pop("replicated", ("vda",)))
     missing = changes.pop("missing", ())
+    own = changes.pop("own_variables", "")
     placement = Placement(**(values | changes))
     text = domain_xml.place(
-        xml, placement, replicated=targets, exists=lambda path: path not in missing
+        xml,
+        placement,
+        replicated=targets,
+        exists=lambda path: path not in missing,
+        own_variables=own,
     )
     return domain_xml.parse(text)
 
@@ -233,6 +238,19 @@ class TestPlace:
     def test_the_variables_are_pointed_to_their_new_file(self, nvram: str) -> None:
         root = fitted(machine_xml(DISK, os=nvram), nvram_path="/new.fd")
         assert domain_xml.nvram_path(root) == "/new.fd"
+
+    @pytest.mark.parametrize(
+        ("os", "path", "named"),
+        [
+            pytest.param("", "/own.fd", None, id="left to libvirt, and its own"),
+            pytest.param("", "/new.fd", "/new.fd", id="left to libvirt, and another"),
+            pytest.param("<nvram>/old.fd</nvram>", "/own.fd", "/own.fd", id="named before"),
+        ],
+    )
+    def test_a_choice_left_to_libvirt_stays_so(self, os: str, path: str, named: str | None) -> None:
+        text = machine_xml(DISK, os=os, firmware="efi")
+        root = fitted(text, nvram_path=path, own_variables="/own.fd")
+        assert domain_xml.nvram_path(root) == named
 
     def test_variables_without_a_place_stay_where_they_are(self) -> None:
         root = fitted(machine_xml(DISK, os="<nvram>/old.fd</nvram>"))

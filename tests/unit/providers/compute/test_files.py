@@ -13,6 +13,7 @@ import pytest
 
 from homeport.dataplane.qcow2_header import rewrite_backing
 from homeport.providers.compute import files, snapshots
+from homeport.providers.compute.describing import Host
 from homeport.providers.compute.files import ImageToolError, UnknownFormatOfDiskError, format_in
 from homeport.providers.compute.images import (
     UnreadableImageError,
@@ -24,7 +25,7 @@ from homeport.providers.compute.images import (
 )
 from homeport.providers.compute.open_files import true_top, written_files
 from homeport.units import KiB, MiB
-from tests.machines import SIZE, overlay, qcow2_file, raw_file
+from tests.machines import SIZE, disk_xml, machine_xml, overlay, qcow2_file, raw_file
 
 
 @pytest.fixture
@@ -152,13 +153,16 @@ class TestFlatten:
             files.flatten(three[0], tmp_path / "stranger")
 
 
-def test_variables_are_put_in_place_whole_and_for_their_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "deep/web.fd"
-    for content in (b"one", b"two"):
-        files.write_variables(path, content)
-    assert path.read_bytes() == b"two"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == ["web.fd"]
+def test_a_base_named_by_way_of_a_folder_that_goes_is_named_plainly(tmp_path: Path) -> None:
+    base = raw_file(tmp_path / "base.raw")
+    (tmp_path / "layers").mkdir()
+    paths, formats = {"vda": base}, {"vda": "raw"}
+    text = machine_xml(disk_xml("vda", tmp_path / "layers/../base.raw", format="raw"))
+    changed = files.with_sources("web", text, text, paths, Host(), formats=formats)
+    assert changed is not None
+    assert f'"{base}"' in changed
+    assert "layers" not in changed
+    assert files.with_sources("web", changed, text, paths, Host(), formats=formats) is None
 
 
 def test_a_snapshot_names_every_disk() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ NOTES = st.builds(
     may_start=st.booleans(),
     reason=WORDS,
     lock=st.none() | WORDS,
+    confirm=st.booleans(),
 )
 FENCED = Note(item="i", epoch=2, role="fenced", may_start=False, reason="it runs in west")
 
@@ -35,9 +37,12 @@ def noted(note: Note | None, xml: str = "") -> str:
     return domain_xml.print_xml(root)
 
 
-def run_hook(xml: str, operation: str = "prepare") -> subprocess.CompletedProcess[str]:
+def run_hook(
+    xml: str, operation: str = "prepare", *, confirmed: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    script = hook.SCRIPT.replace(str(hook.CONFIRMED), str(confirmed or hook.CONFIRMED))
     return subprocess.run(
-        ["sh", "-c", hook.SCRIPT, "hook", "web", operation, "begin", "-"],
+        ["sh", "-c", script, "hook", "web", operation, "begin", "-"],
         input=xml,
         text=True,
         capture_output=True,
@@ -84,10 +89,31 @@ class TestScript:
     @settings(max_examples=25, deadline=None)
     @given(NOTES)
     def test_it_obeys_every_note_and_quotes_its_reason(self, note: Note) -> None:
-        done = run_hook(noted(note))
+        done = run_hook(noted(replace(note, confirm=False)))
         assert done.returncode == (0 if note.may_start else 1)
         if not note.may_start and note.reason:
             assert done.stderr.splitlines()[0].endswith(note.reason)
+
+    def test_one_that_waits_for_its_epoch_starts_when_the_mark_is_there(
+        self, tmp_path: Path
+    ) -> None:
+        marks = tmp_path / "marks"
+        note = Note(item="7f" * 16, epoch=2, role="source", may_start=True, confirm=True)
+        done = run_hook(noted(note), confirmed=marks)
+        assert done.returncode == 1
+        assert "has not heard from the server" in done.stderr
+        assert f"touch {marks}/{note.item}" in done.stderr
+        marks.mkdir()
+        (marks / ("7e" * 16)).touch()
+        assert run_hook(noted(note), confirmed=marks).returncode == 1
+        (marks / note.item).touch()
+        assert run_hook(noted(note), confirmed=marks).returncode == 0
+        fenced = replace(note, may_start=False)
+        assert run_hook(noted(fenced), confirmed=marks).returncode == 1
+
+    def test_a_reason_that_quotes_it_asks_for_no_mark(self, tmp_path: Path) -> None:
+        note = Note(item="i", epoch=1, role="test", may_start=True, reason='x confirm="yes"')
+        assert run_hook(noted(note), confirmed=tmp_path).returncode == 0
 
     @pytest.mark.parametrize("operation", ["start", "started", "stopped", "release", "migrate"])
     def test_only_the_start_is_denied(self, operation: str) -> None:
