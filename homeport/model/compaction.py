@@ -74,14 +74,15 @@ def needed_positions(ledger: ItemLedger) -> set[Position]:
     """
     Positions that points, tests, unsent writes and what lies beyond a boot are read through.
 
-    All that lies below a test is needed as it is: its machine has the files open, and QEMU lets
-    nobody write to them.
+    All that lies below a test or a temporary replica is needed as it is: somebody has the files
+    open, and of a test's QEMU lets nobody write to them.
     """
     needed = {point.position for point in ledger.points}
     for chain in ledger.disks:
-        if ledger.test is not None:
-            held = (chain.base_at, *(layer.position for layer in chain.layers))
-            needed |= {one for one in held if one is not None and one <= ledger.test.position}
+        tops = [one.position for one in ledger.reading if one.disk == chain.name]
+        tops += [ledger.test.position] if ledger.test is not None else []
+        held = (chain.base_at, *(layer.position for layer in chain.layers))
+        needed |= {one for one in held if one is not None and any(one <= top for top in tops)}
         needed |= {unsent.position for unsent in chain.set_aside if unsent.position is not None}
         if chain.beyond and ledger.booted is not None:
             needed.add(ledger.booted)

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from shlex import quote
 
 from homeport.errors import NotFoundError, RefusedError
 from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.manifest import Consistency
+
+NOTE_NAMESPACE = "https://homeport.dev/ns/1"
+"""The XML namespace of our note in a domain's metadata."""
+
+
+def foreign_lock_remedy(machine: str) -> str:
+    """What to do about a lock that is not ours: how to look at it, and how it is taken away."""
+    look = f"virsh metadata {quote(machine)} --uri {NOTE_NAMESPACE} --config"
+    return (
+        f"Find out whose it is ({look}) and have it lifted; it is never lifted by Homeport. One "
+        f"that is left over goes with: {look} --remove"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +53,7 @@ class MachineFacts:
     memory: int
     vcpus: int
     autostart: bool
+    persistent: bool = True  # False: it runs, and is gone when it is off
     disks: tuple[str, ...] = ()  # names, in order
 
 
@@ -88,8 +102,9 @@ class Note:
     """
     What Homeport keeps in a domain's own metadata, where hooks read it.
 
-    A machine with `may_start` false is refused by the hook, with `reason`; `lock` is the name of
-    the read-only lock while there is one.
+    A machine with `may_start` false is refused by the hook, with `reason`; one with `confirm` is,
+    until the agent has put the item's mark after the host's boot. `lock` is the name of the
+    read-only lock while there is one.
     """
 
     item: str
@@ -98,6 +113,7 @@ class Note:
     may_start: bool
     reason: str = ""
     lock: str | None = None
+    confirm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +172,7 @@ class UnsupportedMachineError(RefusedError):
 
 
 __all__ = [
+    "NOTE_NAMESPACE",
     "DiskPlace",
     "HostInventory",
     "MachineDefinition",
@@ -169,4 +186,5 @@ __all__ = [
     "Rotation",
     "UnknownMachineError",
     "UnsupportedMachineError",
+    "foreign_lock_remedy",
 ]

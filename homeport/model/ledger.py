@@ -214,6 +214,23 @@ class RunningTest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReadReplica:
+    """A temporary replica: an empty overlay through which a point of a disk is read."""
+
+    disk: DiskName
+    path: str
+    position: Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noticed:
+    """Something changed from outside that was put right: what, why, and what to do, in words."""
+
+    problem: dict[str, str]
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ItemLedger:
     """Everything one host holds of one item."""
 
@@ -242,7 +259,13 @@ class ItemLedger:
     rotating: RotateIntent | None = None
     committing: CommitIntent | None = None
     test: RunningTest | None = None
+    reading: tuple[ReadReplica, ...] = ()  # what lies below them is not altered meanwhile
     lock: str = ""
+    confirmed: bool = False  # the server has said once that this side owns the machine
+    fencing: bool = False  # its machine is to be off and marked, and may not be yet
+    guarded: bool = False  # a machine is meant to be defined here; False before it is deleted
+    immutable: tuple[str, ...] = ()  # files that may carry the flag: see agent/immutable.py
+    noticed: Noticed | None = None  # the last of its kind
     variables: str = ""  # where the user's own machine has its UEFI variables
     autostart: bool = False  # what the user had it at before; given back at release
     made: tuple[LedgerEntry, ...] = ()

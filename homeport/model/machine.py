@@ -7,7 +7,7 @@ parsed facts beside it are what Homeport decides by. Every recovery point's mani
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from homeport.model.codec import CONFIG
@@ -53,7 +53,7 @@ class DiskDefinition:
     size: int  # virtual bytes
     suffix: str = ""  # the base file's ending, with its dot: ".raw", ".qcow2", ".img"
     pool: str = ""  # the pool or storage account it lies in, where libvirt knows one
-    managed: bool = True
+    managed: bool = True  # else a file in a storage account that a person chose: it stays there
     cluster_size: int = 65536  # of a qcow2 base, so that a replica is made alike
 
     def __post_init__(self) -> None:
@@ -92,6 +92,10 @@ class MachineDefinition:
 
     def __post_init__(self) -> None:
         check_name("machine", self.name)
+
+    def unmanaged(self) -> MachineDefinition:
+        """The same machine, all its disks unmanaged."""
+        return replace(self, disks=tuple(replace(disk, managed=False) for disk in self.disks))
 
     def disk(self, name: str) -> DiskDefinition:
         """The disk of that name; KeyError if there is none."""

@@ -16,6 +16,13 @@ from typing import Any
 from homeport.model.ids import DiskName, ItemId, VaultId
 from homeport.model.item import DiskState
 from homeport.model.machine import MachineDefinition, PowerState
+from homeport.model.machine_orders import (
+    CreateMachine,
+    DeletedMachine,
+    DeleteMachine,
+    MachineName,
+    MachineShape,
+)
 from homeport.model.messages import LedgerEntry, StoreAddress, UnsentReport
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.position import Position
@@ -78,6 +85,7 @@ class Arm:
     machine: str
     cache: StoreAddress
     policy: ReplicationPolicy
+    unmanaged: bool = False  # its disks are so from here on, at both sides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,12 +184,20 @@ class Accept:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskFacts:
-    """`facts`: what this side holds of the item, for review and planning; changes nothing."""
+    """
+    `facts`: what this side holds of the item, for review and planning; changes nothing.
+
+    With `name` and `definition`, those of the replica that may be made here, the answer says what
+    stands in the way of it.
+    """
 
     item: ItemId
     networks: tuple[str, ...] = ()  # networks that must exist here
     memory: int = 0  # bytes the machine needs here
     pool: str = ""  # where disks would be made, if this side has none of the item
+    new_pool: bool = False  # `pool` is not there and would be made
+    name: str = ""
+    definition: MachineDefinition | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,6 +251,8 @@ class SideFacts:
     tracked: bool = True  # False: this side has no ledger of the item
     disks_now: tuple[DiskName, ...] | None = None  # the machine's own, as libvirt has them now
     makes: tuple[str, ...] = ()  # what this agent makes where it is missing: "pool", "network"
+    taken: dict[str, str] = field(default_factory=dict)  # paths in a replica's way, to their disks
+    stranger: str = ""  # a machine here that has the item's name and is not the item's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +261,8 @@ class PrepareReplica:
     `prepare-replica`: turn the old side's disks into replicas of the running side.
 
     Switches the machine off, locks it, finishes open commits, sets aside what is above `common`,
-    frees the original names. `ways` gives each disk's resync. With `keep_machine` false the machine
+    frees the original names (unmanaged disks are used in place; the machine gets a copy of its OS
+    disk). `ways` gives each disk's resync. With `keep_machine` false the machine
     and what belongs to it is deleted (the recovery site's, after a failback).
     """
 
@@ -254,7 +273,7 @@ class PrepareReplica:
     common: Position | None
     ways: dict[str, str]
     definition: MachineDefinition
-    pool: str
+    pool: str  # another than the old disks': they are left, and replicas begin anew
     lock: str
     keep_machine: bool = True
     new_pool: bool = False  # `pool` is not there: make it first
@@ -327,46 +346,6 @@ class LedgerFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NewDisk:
-    """A disk for a new machine: empty, or a copy of `image`."""
-
-    name: DiskName
-    size: int
-    format: str = "raw"
-    image: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CreateMachine:
-    """`create-machine`: a machine of the user's own, made on request, not part of any item."""
-
-    name: str
-    memory: int
-    vcpus: int
-    disks: tuple[NewDisk, ...]
-    pool: str
-    network: str | None = None
-    start: bool = True
-    logs: str | None = None  # folder for the serial console's log and the guest's acknowledgements
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MachineName:
-    """`start-machine`, `stop-machine`, `delete-machine`, `show-machine`: one machine by name."""
-
-    name: str
-    timeout: float = 30.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MachineShape:
-    """A machine as shown to people."""
-
-    definition: MachineDefinition
-    state: PowerState
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Nothing:
     """An operation that has nothing to say beyond that it is done."""
 
@@ -391,7 +370,7 @@ OPERATIONS: dict[str, tuple[type[Any], type[Any]]] = {
     "create-machine": (CreateMachine, Nothing),
     "start-machine": (MachineName, Nothing),
     "stop-machine": (MachineName, Nothing),
-    "delete-machine": (MachineName, Nothing),
+    "delete-machine": (DeleteMachine, DeletedMachine),
     "show-machine": (MachineName, MachineShape),
     **UNSENT_OPERATIONS,
 }

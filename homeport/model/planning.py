@@ -8,7 +8,7 @@ with its reason and what will be read and sent. Not knowing is never taken for "
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from homeport.model.ids import Digest, DiskName
@@ -18,6 +18,8 @@ from homeport.units import MiB
 
 DIGEST_BYTES = 16
 """Stored length of one block's digest at either level."""
+UNTOLD = "both sides hold point {common}; what was written since is not known yet"
+"""Of a disk that the running side has no figure of: that is not the figure 0."""
 
 
 class Way(StrEnum):
@@ -43,6 +45,7 @@ class DiskPlan:
     reason: str
     reads: int  # bytes read on each side that must read
     sends: int  # bytes sent at most
+    likely: int = 0  # bytes known to differ where `sends` is only a bound; 0 where none are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +98,10 @@ def plan_resync(old: SideFacts, running: SideFacts) -> ResyncPlan:
     plans = []
     for disk in running.disks:
         differs = between.get(disk.disk, 0) + running.written.get(disk.disk, 0)
-        plans.append(_plan_disk(disk, there.get(disk.disk), old, common, differs))
+        plan = _plan_disk(disk, there.get(disk.disk), old, common, differs)
+        if plan.way is Way.NOTHING and disk.disk not in running.written:
+            plan = replace(plan, way=Way.EXACT, reason=UNTOLD.format(common=common))
+        plans.append(plan)
     return ResyncPlan(common=common, disks=tuple(plans))
 
 
@@ -120,10 +126,13 @@ def _plan_disk(
     differs: int,
 ) -> DiskPlan:
     if there is None or not there.exists:
+        taken = disk.disk in old.taken.values()
         return DiskPlan(
             disk=disk.disk,
             way=Way.FULL,
-            reason="the other side has no disk of this name",
+            reason="a file of this name is in the way on the other side"
+            if taken
+            else "the other side has no disk of this name",
             reads=disk.allocated,
             sends=disk.allocated,
         )
@@ -136,6 +145,7 @@ def _plan_disk(
             reason=doubt,
             reads=max(disk.allocated, there.allocated),
             sends=min(disk.size, disk.allocated + there.allocated) + digests,
+            likely=differs,
         )
     if differs == 0:
         reason = f"both sides hold point {common} and nothing was written since"

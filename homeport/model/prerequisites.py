@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from homeport.errors import RefusedError
+from homeport.model.host import foreign_lock_remedy
 from homeport.model.item import ReplicatedItem, Seat
 from homeport.model.operations import DiskFacts, Problem, SideFacts
 from homeport.model.protection import Event, IllegalMoveError, State, advance
@@ -23,6 +24,8 @@ TWO_WAYS = (
     "to new replicas is made and the old disks are kept."
 )
 """The ways on where the old side's disks are there, but not as they were left."""
+ANOTHER_POOL = "homeport reprotect {item} --pool OTHER"
+"""A full copy that leaves the old disks as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,7 @@ class Grounds:
     needs: int = 0
     lock: str = ""
     old_pool: str = ""  # where the old disks were left
+    moves: bool = False  # to another host than the one that has the old disks
     drill: bool = False  # a test failover has not been cleaned up
 
     @property
@@ -153,6 +157,45 @@ def old_disks_readable(grounds: Grounds) -> Iterator[Problem]:
             )
 
 
+def old_disks_known(grounds: Grounds) -> Iterator[Problem]:
+    """Disks that are there where they were left are in a ledger; without it none can be read."""
+    if _is_ledger_lost(grounds) and grounds.old:
+        host, name = grounds.seat.host, grounds.item.name
+        yield _problem(
+            "OldDisksUnknown",
+            f"The old disks are there on {host}, which has no ledger of {name}: "
+            f"{', '.join(sorted(grounds.old.taken))}.",
+            "Without the ledger nobody can tell which files make up a disk, or up to which point; "
+            "so they are neither read nor written over.",
+            "Have a full copy made to new replicas in another pool, where the old disks are kept "
+            f"as they are ({ANOTHER_POOL.format(item=name)}). Or disable and enable protection "
+            "afresh, with another pool too.",
+        )
+
+
+def names_free(grounds: Grounds) -> Iterator[Problem]:
+    """No file or machine of somebody else's has a name that the replica needs."""
+    old = grounds.old
+    if old is None:
+        return
+    for path, disk in () if _is_ledger_lost(grounds) else sorted(old.taken.items()):
+        yield _problem(
+            "NameTaken",
+            f"{path} exists on {grounds.seat.host}, and is not this item's.",
+            f"Disk {disk} gets this name there, now or after a failover."
+            if disk
+            else "A folder of that name is needed.",
+            "Move it away, or choose another pool (--pool).",
+        )
+    if old.stranger:
+        yield _problem(
+            "NameTaken",
+            f"{grounds.seat.host} has a machine {old.stranger} that is not of this item.",
+            "It was made after protection had been enabled, or carries no note of Homeport's.",
+            "Rename or remove that machine, then ask again.",
+        )
+
+
 def old_pool_unchanged(grounds: Grounds) -> Iterator[Problem]:
     """The old disks lie in the pool they were left in."""
     old, left_in = grounds.old, grounds.old_pool
@@ -203,7 +246,7 @@ def no_foreign_lock(grounds: Grounds) -> Iterator[Problem]:
             "ForeignLock",
             f"{grounds.seat.machine} on {grounds.seat.host} carries the lock {lock}.",
             "It was put there by somebody else, or left over from another vault or protection.",
-            "Find out whose it is and have it lifted; it is never lifted by Homeport.",
+            foreign_lock_remedy(grounds.seat.machine),
         )
 
 
@@ -246,7 +289,7 @@ def pool_there(grounds: Grounds) -> Iterator[Problem]:
     elif not pool.new and not old.pool_writable:
         yield _problem(
             "PoolNotWritable",
-            f"Pool {old.pool} on {grounds.seat.site} cannot be written to.",
+            f"Pool {pool.value or old.pool} on {grounds.seat.site} cannot be written to.",
             "Its folder is missing, full or read-only.",
             "Repair the pool, then ask again.",
         )
@@ -254,13 +297,13 @@ def pool_there(grounds: Grounds) -> Iterator[Problem]:
 
 def pool_large_enough(grounds: Grounds) -> Iterator[Problem]:
     """What the resync may write fits into the pool."""
-    old = grounds.old
-    if old is None or grounds.target.pool.new or old.pool_available >= grounds.needs:
+    old, pool = grounds.old, grounds.target.pool
+    if old is None or pool.new or old.pool_available >= grounds.needs:
         return
     yield _problem(
         "PoolTooSmall",
-        f"Pool {old.pool} on {grounds.seat.site} has {show_size(old.pool_available)} free; "
-        f"up to {show_size(grounds.needs)} would be written.",
+        f"Pool {pool.value or old.pool} on {grounds.seat.site} has "
+        f"{show_size(old.pool_available)} free; up to {show_size(grounds.needs)} would be written.",
         "The resync and the writes set aside need room beside the old disks.",
         "Free some space or extend the pool.",
     )
@@ -279,6 +322,8 @@ CHECKS: tuple[Check, ...] = (
     running_disks_readable,
     running_disks_unaltered,
     old_disks_readable,
+    old_disks_known,
+    names_free,
     old_pool_unchanged,
     group_unchanged,
     target_group_changeable,
@@ -290,6 +335,13 @@ CHECKS: tuple[Check, ...] = (
     host_fits,
 )
 """In the order people are shown them."""
+
+
+def _is_ledger_lost(grounds: Grounds) -> bool:
+    """Whether files lie where the old disks were left, on a host that knows nothing of the item."""
+    old = grounds.old
+    where_left = not grounds.moves and grounds.target.pool.value == grounds.old_pool
+    return where_left and old is not None and not old.tracked and any(old.taken.values())
 
 
 def _problem(code: str, message: str, cause: str, remedy: str) -> Problem:

@@ -180,18 +180,35 @@ BUSY = frozenset(
 )
 """States in which a job is at work."""
 
-UNPROTECTED = frozenset(
-    {
-        S.COMMIT_PENDING,
-        S.COMMITTED,
-        S.REPROTECTING,
-        S.FAILOVER_FAILED,
-        S.ENABLE_FAILED,
-        S.ENABLING,
-        S.DISABLE_FAILED,
-    }
-)
-"""States in which a loss of the running side would lose more than the policy allows."""
+NO_POINT = "no recovery point has landed yet"
+UNPROTECTED: Mapping[State, str] = {
+    S.ENABLING: "protection is being set up",
+    S.SEEDING: "the first copy has not landed yet",
+    S.FAILING_OVER: "it is failing over: nothing is replicated now",
+    S.FAILOVER_FAILED: "the failover has failed: fail over again, or undo",
+    S.COMMIT_PENDING: "nothing is replicated after a failover: commit, then reprotect",
+    S.UNDOING: "the failover is being undone: nothing is replicated now",
+    S.COMMITTING: "nothing is replicated after a failover: reprotect once it is committed",
+    S.COMMITTED: "nothing is replicated after a failover: reprotect",
+    S.REPROTECTING: "the reprotect has not ended: nothing is replicated yet",
+    S.RESYNCING: "the resync has not landed yet",
+    S.ENABLE_FAILED: "enabling has failed",
+    S.DISABLING: "protection is being ended",
+    S.DISABLE_FAILED: "disabling has stopped halfway: disable it again",
+    S.DISABLED: "protection was disabled",
+}
+"""
+States in which a loss of the running side would lose more than the policy allows, and why.
+
+A resync that an item does beside points it has already leaves those points usable.
+"""
+
+
+def unprotected(state: State, *, has_points: bool) -> str:
+    """Why the item is unprotected in `state`, in words; empty when it is protected."""
+    if state is State.PROTECTED or (state is State.RESYNCING and has_points):
+        return "" if has_points else NO_POINT
+    return UNPROTECTED[state]
 
 
 def events_of(state: State) -> tuple[Event, ...]:

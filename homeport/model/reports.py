@@ -17,6 +17,7 @@ from homeport.model.machine import MachineDefinition, PowerState
 from homeport.model.messages import Progress, UnsentReport
 from homeport.model.operations import Problem
 from homeport.model.position import Position
+from homeport.model.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +152,20 @@ class VmReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeletedVm:
+    """
+    A machine that was deleted: its files that went, and those that stay, with why if asked to go.
+
+    `kept` is None where the host's agent is too old to tell: then all stay.
+    """
+
+    site: str
+    name: str
+    removed: tuple[str, ...] = ()
+    kept: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskReport:
     """A line of a job. `waits_for` says what it waits for, while it does."""
 
@@ -182,6 +197,9 @@ class JobReport:
     result: dict[str, Any] | None = None
     error: Problem | None = None
     tasks: tuple[TaskReport, ...] = ()
+    notes: tuple[str, ...] = ()  # what to know of it: a failback not rehearsed, the time expected
+    cancellable: bool = False
+    safety: str = ""  # until when it can be cancelled, why not any more, or how to begin it again
 
     @property
     def ended(self) -> bool:
@@ -227,6 +245,22 @@ class PointView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Downtime:
+    """
+    How long a failover interrupted the machine, in seconds.
+
+    From `began_at`, when the old machine began to be shut down or was fenced: until the new one
+    ran, and until its guest answered (None when it did not, or nobody asked it). `measured` says
+    by which clocks.
+    """
+
+    began_at: datetime
+    started: float
+    answered: float | None
+    measured: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LossReceipt:
     """
     What a failover is known to have lost.
@@ -249,6 +283,7 @@ class LossReceipt:
     assumption: str  # how the old side is known not to run
     completed_at: datetime | None = None
     unsent: tuple[UnsentReport, ...] = ()
+    downtime: Downtime | None = None  # None where the old machine was lost before the failover
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,7 +291,9 @@ class ResyncRecord:
     """
     A resync that has ended: what it was to be, and what it came to. Bytes and seconds.
 
-    `moved` is None where the running side did not tell; `estimated` was made before it began.
+    `moved` is None where the running side did not tell; `estimated` was made before it began. Of
+    `actual`, `preparing` went by before the resync itself. `changed` are the bytes of data that
+    its point came to, None where that was not told; `moved` is what they were stored as.
     """
 
     direction: str
@@ -268,6 +305,21 @@ class ResyncRecord:
     high: float
     actual: float
     ended_at: datetime
+    preparing: float = 0.0
+    changed: int | None = None
+
+    @property
+    def error(self) -> float:
+        """How far the estimate was off, as a part of what it took: -0.2 is a fifth too low."""
+        return (self.estimated - self.actual) / self.actual if self.actual > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingDecision:
+    """What the policy's commit timer will do, "commit" or "undo", if nobody decides before."""
+
+    what: str
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,6 +361,8 @@ class ItemView:
     test: dict[str, Any] | None
     facts: dict[str, Any] = field(default_factory=dict)
     resyncs: tuple[ResyncRecord, ...] = ()  # oldest first; the last ten
+    rehearsal: Rehearsal | None = None  # whether a failover in this direction was tested
+    decision: PendingDecision | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict
 
 from homeport.model.ids import DiskName, HostName
-from homeport.model.operations import NewDisk
+from homeport.model.machine_orders import NewDisk
 from homeport.model.resources import Hold
 
 STRICT = ConfigDict(extra="forbid")
@@ -129,7 +129,8 @@ class ProtectRequest:
     `networks` maps the machine's networks to the target's, None meaning not attached; what it
     leaves out follows the sites' network mapping, or keeps its name. `host` is chosen unless asked
     for. Left out, the group is `<name>-asr`, the set stands for the source's, and no capacity is
-    drawn on; an empty name means none.
+    drawn on; an empty name means none. `unmanaged`: its disks keep their files and names at both
+    sites, `pool` is the storage account they get in the target.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -145,6 +146,7 @@ class ProtectRequest:
     resource_group: str | None = None
     availability_set: str | None = None
     capacity_reservation: str | None = None
+    unmanaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +217,15 @@ class DisableRequest:
 
     force: bool = False
     keep_unsent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """A commit or an undo; `by` names the policy whose timer ran out, empty for a person."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ from homeport.model.operations import Problem, SideFacts
 from homeport.model.planning import DiskPlan, ResyncPlan, Way, plan_resync
 from homeport.model.prerequisites import Grounds, check_all
 from homeport.model.protection import State
+from homeport.model.rehearsal import Rehearsal
 from homeport.model.target import Setting, Target
 from homeport.units import show_size
 
@@ -89,10 +90,12 @@ class ReviewInput:
     cache_is_new: bool = False
     lock: str = ""  # the name of ours
     old_pool: str = ""  # where the old disks were left
+    moves: bool = False  # to another host than the one that has the old disks
     rates: Rates = DEFAULT_RATES
     enable_took: timedelta = timedelta(0)
     keep_machine: bool | None = None
     drill: bool = False  # a test failover has not been cleaned up
+    rehearsal: Rehearsal | None = None  # of the failover that the reprotect makes possible
 
 
 def review(given: ReviewInput) -> Review:
@@ -108,7 +111,7 @@ def review(given: ReviewInput) -> Review:
         reads=plan.reads,
         sends=plan.sends,
         rows=_rows(given),
-        disks=tuple(_disk(disk, old) for disk in plan.disks) if old else (),
+        disks=tuple(_disk(disk, given, old) for disk in plan.disks) if old else (),
         machine=_machine_actions(given, old) if old and running else (),
         plan=plan,
         ours=estimate(plan, given.rates),
@@ -126,12 +129,22 @@ def _problems(given: ReviewInput, plan: ResyncPlan) -> tuple[Problem, ...]:
             running=given.running,
             old=given.old,
             target=given.target,
-            needs=sum(disk.sends for disk in plan.disks),
+            needs=sum(disk.sends for disk in plan.disks) + _copied(given),
             lock=given.lock,
             old_pool=given.old_pool,
+            moves=given.moves,
             drill=given.drill,
         )
     )
+
+
+def _copied(given: ReviewInput) -> int:
+    """Bytes of the OS disk's copy, where one is made; less where files can share blocks."""
+    old = given.old
+    if old is None or not old.disks or _is_managed(given, old.disks[0].disk):
+        return 0
+    system = old.disks[0]
+    return system.allocated if system.exists and _machine_stays(given, old) else 0
 
 
 def keeps_machine(item: ReplicatedItem, *, asked: bool | None) -> bool:
@@ -157,14 +170,14 @@ def _direction(item: ReplicatedItem) -> str:
     return f"{item.running.site} -> {item.standby.site}"
 
 
-def _disk(plan: DiskPlan, old: SideFacts) -> DiskReview:
+def _disk(plan: DiskPlan, given: ReviewInput, old: SideFacts) -> DiskReview:
     return DiskReview(
         disk=plan.disk,
         way=plan.way,
         reason=plan.reason,
         reads=plan.reads,
         sends=plan.sends,
-        actions=_disk_actions(plan.disk, plan.way, old),
+        actions=_disk_actions(plan.disk, plan.way, given, old),
     )
 
 
@@ -197,21 +210,53 @@ def _storage(given: ReviewInput) -> tuple[str, ...]:
     return tuple(name for kind, name in names if kind in managed)
 
 
-def _disk_actions(disk: str, way: Way, old: SideFacts) -> tuple[str, ...]:
+def _disk_actions(disk: str, way: Way, given: ReviewInput, old: SideFacts) -> tuple[str, ...]:
     there = next((facts for facts in old.disks if facts.disk == disk), None)
+    managed = _is_managed(given, disk)
+    if disk in old.taken.values():
+        paths = sorted(path for path, name in old.taken.items() if name == disk)
+        return (f"not touched: {', '.join(paths)}; no replica is made beside it",)
     if there is None or not there.exists:
-        return (f"created: {disk}{REPLICA_SUFFIX}",)
+        account = given.target.pool.value or old.pool
+        return (f"created: {disk}{REPLICA_SUFFIX}" if managed else f"created: {disk} in {account}",)
     actions = []
     if there.unsent:
         actions.append(f"set aside: {show_size(there.unsent)} of unsent writes as {disk}-unsent-*")
-    actions.append(f"renamed: {disk} becomes {disk}{REPLICA_SUFFIX}; no byte of it is copied")
+    if managed:
+        actions.append(f"renamed: {disk} becomes {disk}{REPLICA_SUFFIX}; no byte of it is copied")
+    else:
+        actions += _in_place(disk, given, old)
     if way is not Way.FULL:
         actions.append("kept: its content stays as it is until the first new point is listed")
     return tuple(actions)
 
 
+def _in_place(disk: str, given: ReviewInput, old: SideFacts) -> tuple[str, ...]:
+    """An unmanaged disk that is there: its machine, if it stays, has it no longer."""
+    used = f"used in place: {disk} becomes the replica and keeps its name"
+    if not _machine_stays(given, old):
+        return (used,)
+    name = given.item.standby.machine
+    if disk != old.disks[0].disk:
+        return (f"detached: {name} does not have {disk} until failback", used)
+    return (f"copied: {name} has a copy of its OS disk {disk} until failback", used)
+
+
+def _is_managed(given: ReviewInput, disk: str) -> bool:
+    definition = given.running.definition if given.running else None
+    disks = definition.disks if definition else ()
+    return next((one.managed for one in disks if one.name == disk), True)
+
+
+def _machine_stays(given: ReviewInput, old: SideFacts) -> bool:
+    there = old.machine_state is not PowerState.ABSENT
+    return there and keeps_machine(given.item, asked=given.keep_machine)
+
+
 def _machine_actions(given: ReviewInput, old: SideFacts) -> tuple[str, ...]:
     name = given.item.standby.machine
+    if old.stranger:
+        return (f"not touched: {old.stranger} on {given.item.standby.site}, another machine",)
     if old.machine_state is PowerState.ABSENT:
         return (f"machine {name} is not on {given.item.standby.site}; only its disks are used",)
     off = [] if old.machine_state is PowerState.OFF else [f"switched off: {name}"]
@@ -230,9 +275,9 @@ def _asr(given: ReviewInput, plan: ResyncPlan) -> AsrEstimate:
 
 def _notes(given: ReviewInput) -> tuple[str, ...]:
     checksum = "ASR's checksum term is this item's own enable job."
-    if given.item.active is Side.RECOVERY:
-        return (
-            "After it, test a failover at the primary before failing back: none has succeeded yet.",
-            checksum,
-        )
-    return (checksum,)
+    found = given.rehearsal
+    if found is None or found.counts or not found.failback:
+        return (checksum,)
+    drill = f"homeport test-failover {given.item.name}"
+    advice = f"After it, test a failover at {found.site} before failing back ({drill})"
+    return (f"{advice}: {found.missing}.", checksum)

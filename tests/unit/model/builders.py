@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from homeport.model.ids import Digest, DiskName, ItemId, VaultId
-from homeport.model.item import DiskState, Role
+from homeport.model.ids import Digest, DiskName, HostName, ItemId, SiteName, VaultId
+from homeport.model.item import DiskState, ReplicatedItem, Role, Seat, Side
 from homeport.model.ledger import DiskChain, ItemLedger, Layer, PointRecord, Unsent
 from homeport.model.machine import (
     DiskDefinition,
@@ -25,6 +25,21 @@ from homeport.units import MiB
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 DISK = DiskName("web-vda")
 ITEM = ItemId("0" * 32)
+
+
+def seat(site: str) -> Seat:
+    return Seat(site=SiteName(site), host=HostName(f"{site}-1"), machine="shop", pool="disks")
+
+
+SHOP = ReplicatedItem(
+    id=ItemId("i"),
+    name="shop",
+    primary=seat("east"),
+    recovery=seat("west"),
+    active=Side.RECOVERY,
+    epoch=2,
+    policy="default",
+)
 
 
 def at(sequence: int, epoch: int = 1) -> Position:

@@ -16,9 +16,10 @@ from homeport.model.compaction import (
     needed_positions,
     next_pair,
 )
-from homeport.model.ledger import DiskChain, RunningTest
+from homeport.model.ids import DiskName
+from homeport.model.ledger import DiskChain, ReadReplica, RunningTest
 from homeport.model.position import Position
-from tests.unit.model.builders import at, chain, layer, ledger, point, unsent
+from tests.unit.model.builders import DISK, at, chain, layer, ledger, point, unsent
 
 
 def needed(*numbers: int) -> set[Position]:
@@ -116,6 +117,12 @@ class TestNeeded:
     def test_a_test_needs_all_below_it_as_it_is(self) -> None:
         test = RunningTest(machine="t", position=at(2), overlays={})
         assert needed_positions(ledger(chain(0, [1, 2, 3]), test=test)) == needed(0, 1, 2)
+
+    def test_a_temporary_replica_needs_all_below_it_of_its_disk_as_it_is(self) -> None:
+        reading = (ReadReplica(disk=DISK, path="ms-asr-x", position=at(1)),)
+        assert needed_positions(ledger(chain(0, [1, 2, 3]), reading=reading)) == needed(0, 1)
+        other = (ReadReplica(disk=DiskName("web-vdb"), path="ms-asr-x", position=at(1)),)
+        assert needed_positions(ledger(chain(0, [1, 2, 3]), reading=other)) == set()
 
     def test_where_the_machine_was_booted_carries_what_lies_beyond(self) -> None:
         one = chain(0, [1], beyond=(layer(2),))

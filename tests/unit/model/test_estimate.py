@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homeport.model.estimate import (
+    CADENCE,
     DEFAULT_RATES,
-    PREPARING,
+    FINE_COST,
+    GUESSED,
+    SERIAL,
+    SURE,
+    UNKNOWN_SHARE,
+    WAITING,
     Rates,
     asr_estimate,
+    digested,
     estimate,
 )
 from homeport.model.ids import DiskName
 from homeport.model.planning import DiskPlan, ResyncPlan, Way
-from homeport.units import GiB
+from homeport.units import GiB, KiB, MiB
 
 
 def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
 
 
-def plan(way: Way, *, reads: int = 0, sends: int = 0) -> ResyncPlan:
-    disk = DiskPlan(disk=DiskName("a"), way=way, reason="", reads=reads, sends=sends)
+def plan(way: Way, *, reads: int = 0, sends: int = 0, likely: int = 0) -> ResyncPlan:
+    disk = DiskPlan(disk=DiskName("a"), way=way, reason="", reads=reads, sends=sends, likely=likely)
     return ResyncPlan(common=None, disks=(disk,))
 
 
@@ -57,37 +67,110 @@ def test_asrs_formula(
     assert found.high - found.low == minutes(10)
 
 
-def test_an_exact_resync_takes_as_long_as_its_bytes() -> None:
-    found = estimate(plan(Way.EXACT, reads=GiB, sends=GiB), Rates(read=1e9, link=GiB / 10))
-    assert found.comparing == timedelta(0)
-    assert found.moving == timedelta(seconds=10)
-    assert found.total.likely == PREPARING + timedelta(seconds=10)
+RATES = Rates(
+    read=0, digest=GiB, link=GiB / 5, delta=GiB / 10, compare=GiB / 2, preparing=2, fixed=1, churn=1
+)
 
 
-def test_a_comparison_reads_and_is_less_sure() -> None:
-    rates = Rates(read=GiB / 4, digest=GiB, link=GiB / 10)
-    compared = estimate(plan(Way.DIFFERENTIAL, reads=GiB, sends=GiB), rates)
-    exact = estimate(plan(Way.EXACT, reads=GiB, sends=GiB), rates)
-    assert compared.comparing == timedelta(seconds=4)  # a digest is not faster than its reading
-    assert compared.moving < exact.moving  # most of what may differ does not
-    assert compared.total.high / compared.total.likely > exact.total.high / exact.total.likely
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+def test_the_whole_is_its_phases() -> None:
+    found = estimate(plan(Way.EXACT, reads=GiB, sends=GiB), RATES)
+    assert (found.preparing, found.comparing, found.listing) == (seconds(2), seconds(0), seconds(1))
+    assert found.moving == seconds(10)
+    assert found.total.likely == seconds(13)  # what is written meanwhile comes after
+
+
+MOVING: dict[str, tuple[Way, Rates, float]] = {
+    "a delta is paid twice": (Way.EXACT, RATES, 10),
+    "a copy is landed while it is shipped": (Way.FULL, RATES, 5),
+    "a delta, by the first copy": (Way.EXACT, replace(RATES, delta=0), 5 * SERIAL),
+    "a copy, by deltas": (Way.FULL, replace(RATES, link=0), 10),
+    "a delta, by nothing": (Way.EXACT, Rates(), GiB / DEFAULT_RATES.delta),
+    "a copy, by nothing": (Way.FULL, Rates(), GiB / DEFAULT_RATES.link),
+    "nothing": (Way.NOTHING, RATES, 0),
+}
+
+
+@pytest.mark.parametrize(("way", "rates", "moving"), MOVING.values(), ids=MOVING)
+def test_what_moves(way: Way, rates: Rates, moving: float) -> None:
+    found = estimate(plan(way, reads=GiB, sends=GiB), rates)
+    assert found.moving.total_seconds() == pytest.approx(moving, rel=1e-6)
+
+
+COMPARING: dict[str, tuple[int, Rates, float]] = {
+    "hardly anything differs": (4 * KiB, RATES, 2),
+    "every MiB differs": (GiB // 2, RATES, 2 * (1 + FINE_COST)),
+    "a host's own digesting": (4 * KiB, replace(RATES, compare=0), WAITING),
+    "a disk that is read slower": (4 * KiB, replace(RATES, compare=0, read=GiB / 4), 4 * WAITING),
+    "nothing measured": (4 * KiB, Rates(), GiB / DEFAULT_RATES.compare),
+}
+
+
+@pytest.mark.parametrize(("differs", "rates", "comparing"), COMPARING.values(), ids=COMPARING)
+def test_what_is_compared(differs: int, rates: Rates, comparing: float) -> None:
+    one = plan(Way.DIFFERENTIAL, reads=GiB, sends=2 * GiB, likely=differs)
+    found = estimate(one, rates)
+    assert found.comparing.total_seconds() == pytest.approx(comparing, rel=2e-3)
+
+
+def test_where_nothing_is_known_of_the_difference_the_bounds_are_wider() -> None:
+    known = plan(Way.DIFFERENTIAL, reads=GiB, sends=2 * GiB, likely=round(GiB * UNKNOWN_SHARE))
+    blind = plan(Way.DIFFERENTIAL, reads=GiB, sends=2 * GiB)
+    one, other = estimate(known, RATES).total, estimate(blind, RATES).total
+    assert abs(other.likely - one.likely) < seconds(1e-3)
+    assert other.high > one.high
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000))
+def test_more_that_differs_is_never_less_to_digest(mib: int, differs: int) -> None:
+    less = digested(mib * MiB, differs * MiB)
+    assert mib * MiB <= less <= digested(mib * MiB, (differs + 1) * MiB)
+    assert less <= mib * MiB * (1 + FINE_COST)
 
 
 @pytest.mark.parametrize("way", Way)
-def test_bounds_are_around_what_is_likely(way: Way) -> None:
-    total = estimate(plan(way, reads=GiB, sends=GiB), DEFAULT_RATES).total
-    assert total.low < total.likely < total.high
+@pytest.mark.parametrize(
+    "rates", [RATES, Rates(), DEFAULT_RATES], ids=["measured", "no", "default"]
+)
+def test_bounds_are_around_what_is_likely(way: Way, rates: Rates) -> None:
+    total = estimate(plan(way, reads=GiB, sends=GiB), rates).total
+    assert timedelta(0) <= total.low < total.likely < total.high
 
 
-def test_writes_that_go_on_are_caught_up_with() -> None:
-    calm = estimate(plan(Way.FULL, sends=GiB), Rates(read=GiB, link=GiB, churn=0))
-    busy = estimate(plan(Way.FULL, sends=GiB), Rates(read=GiB, link=GiB, churn=GiB / 2))
-    frantic = estimate(plan(Way.FULL, sends=GiB), Rates(read=GiB, link=GiB, churn=9 * GiB))
+@pytest.mark.parametrize(
+    ("way", "missing"),
+    [(Way.EXACT, "delta"), (Way.FULL, "link"), (Way.DIFFERENTIAL, "compare")],
+)
+def test_what_was_not_measured_makes_the_bounds_wider(way: Way, missing: str) -> None:
+    one = plan(way, reads=GiB, sends=GiB, likely=MiB)
+
+    def width(rates: Rates) -> float:
+        total = estimate(one, rates).total
+        return (total.high - CADENCE) / total.likely
+
+    assert width(RATES) == pytest.approx(1 + SURE)
+    assert width(replace(RATES, **{missing: 0.0})) == pytest.approx(1 + GUESSED)
+
+
+def test_a_small_resync_may_just_have_missed_a_pass() -> None:
+    total = estimate(plan(Way.NOTHING), RATES).total
+    assert (total.low, total.high - total.likely > CADENCE) == (seconds(3 * 0.75) - CADENCE, True)
+
+
+def test_writes_that_go_on_are_caught_up_with_after_it() -> None:
+    one = plan(Way.FULL, sends=GiB)
+    calm, busy, frantic = (
+        estimate(one, replace(RATES, churn=churn)) for churn in (0, GiB / 20, 9 * GiB)
+    )
     assert calm.catching_up == timedelta(0)
-    assert busy.catching_up == busy.moving / 2
-    assert frantic.catching_up == frantic.moving * 0.9  # never without an end
+    assert busy.catching_up == busy.total.likely / 2
+    assert frantic.catching_up == frantic.total.likely * 0.9  # never without an end
+    assert calm.total == frantic.total
 
 
 def test_what_was_never_measured_is_reckoned_with_defaults() -> None:
-    one = plan(Way.DIFFERENTIAL, reads=GiB, sends=GiB)
-    assert estimate(one, Rates()) == estimate(one, DEFAULT_RATES)
+    one = plan(Way.EXACT, reads=GiB, sends=GiB)
+    assert estimate(one, Rates()).total.likely == estimate(one, DEFAULT_RATES).total.likely

@@ -153,9 +153,9 @@ def test_three_hundred_thousand_extents_take_no_time() -> None:
     starts = np.arange(300_000, dtype=np.int64) * 16 * KiB
     scattered = ExtentSet.from_arrays(starts, np.full_like(starts, 4 * KiB))
     shifted = ExtentSet.from_arrays(starts + 2 * KiB, np.full_like(starts, 4 * KiB))
-    began = time.perf_counter()
+    began = time.process_time()
     assert (scattered | shifted).total == 300_000 * 6 * KiB
     assert (scattered & shifted).total == 300_000 * 2 * KiB
     assert (scattered - shifted).total == 300_000 * 2 * KiB
     assert len(scattered.aligned(16 * KiB)) == 1
-    assert time.perf_counter() - began < 2  # some 0.1 s; a loop over extents takes far more
+    assert time.process_time() - began < 2  # some 0.1 s; a loop over extents takes far more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,13 @@ def test_bytes_between_the_common_point_and_the_boot(common: int, booted: int, b
     assert bytes_between(running, at(common)).get(DISK, 0) == bytes_
 
 
+def test_a_disk_without_a_figure_is_not_one_that_nothing_was_written_to() -> None:
+    running = side(LINE, written={})
+    assert plan_way(side(LINE), running)[0] is Way.EXACT
+    assert "not known yet" in plan_way(side(LINE), running)[1]
+    assert plan_way(side(LINE), replace(running, written={DISK: 0}))[0] is Way.NOTHING
+
+
 def test_without_a_common_point_nothing_is_known_between() -> None:
     assert bytes_between(side(LINE), None) == {}
 
@@ -110,7 +118,8 @@ def test_the_way_and_why(old: SideFacts, written: int, way: Way, reason: str) ->
 
 
 def two(**second: Any) -> SideFacts:
-    return side(LINE, disk_facts(), disk_facts("web-vdb", **second))
+    written = {DISK: 0, "web-vdb": 0}
+    return side(LINE, disk_facts(), disk_facts("web-vdb", **second), written=written)
 
 
 def test_each_disk_has_its_own_way_and_the_dearest_names_the_plan() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from homeport.model import prerequisites
-from homeport.model.ids import DiskName, HostName, ItemId, SiteName
-from homeport.model.item import ReplicatedItem, Seat, Side
+from homeport.model.ids import DiskName
 from homeport.model.machine import PowerState
 from homeport.model.operations import DiskFacts, SideFacts
 from homeport.model.prerequisites import CHECKS, Grounds, check_all
@@ -17,24 +16,12 @@ from homeport.model.protection import State
 from homeport.model.resources import GroupLock, LockLevel
 from homeport.model.target import Setting, Target
 from homeport.units import GiB, MiB
+from tests.unit.model.builders import SHOP
 
 OURS = "SiteRecovery-v-homeport-east"
 PROBLEM = {"code": "NoTpm", "message": "no", "cause": "", "remedy": "x", "kind": "refused"}
 
 
-def seat(site: str) -> Seat:
-    return Seat(site=SiteName(site), host=HostName(f"{site}-1"), machine="shop", pool="disks")
-
-
-ITEM = ReplicatedItem(
-    id=ItemId("i"),
-    name="shop",
-    primary=seat("east"),
-    recovery=seat("west"),
-    active=Side.RECOVERY,
-    epoch=2,
-    policy="default",
-)
 DISK = DiskFacts(
     disk=DiskName("vda"),
     exists=True,
@@ -45,7 +32,7 @@ DISK = DiskFacts(
     path="/disks/vda",
 )
 SIDE = SideFacts(
-    item=ITEM.id,
+    item=SHOP.id,
     machine_state=PowerState.OFF,
     disks=(DISK,),
     held=(),
@@ -54,7 +41,7 @@ SIDE = SideFacts(
     pool_available=GiB,
 )
 GOOD = Grounds(
-    item=ITEM,
+    item=SHOP,
     state=State.COMMITTED,
     running=SIDE,
     old=SIDE,
@@ -88,6 +75,12 @@ def disk(**changes: Any) -> tuple[DiskFacts, ...]:
 
 LOCK = GroupLock(name="audit", level=LockLevel.READ_ONLY)
 GONE: Any = {"disks": ()}
+
+
+def lost() -> Grounds:
+    """The old disks lie where they were left, and their host has no ledger of them."""
+    return old(disks=(), tracked=False, taken={"/disks/vda.raw": "vda"})
+
 
 FAILS: dict[str, tuple[Grounds, str, str]] = {
     "the failover is not committed": (
@@ -134,6 +127,37 @@ FAILS: dict[str, tuple[Grounds, str, str]] = {
         "OldDiskUnreadable",
         "full copy",
     ),
+    "the old disks are there, and no ledger of them": (
+        lost(),
+        "OldDisksUnknown",
+        "homeport reprotect shop --pool OTHER",
+    ),
+    "without a ledger, protecting afresh is the other way": (
+        lost(),
+        "OldDisksUnknown",
+        "disable and enable protection afresh",
+    ),
+    "a file is in the way in another pool": (
+        replace(lost(), target=replace(GOOD.target, pool=Setting(value="fast"))),
+        "NameTaken",
+        "another pool",
+    ),
+    "a file is in the way on another host": (
+        replace(lost(), moves=True),
+        "NameTaken",
+        "another pool",
+    ),
+    "a file is in the way of the item that moves": (
+        old(taken={"/fast/vda.raw": "vda"}),
+        "NameTaken",
+        "another pool",
+    ),
+    "a file has the name of the folder": (
+        old(**GONE, tracked=False, taken={"/disks/homeport": ""}),
+        "NameTaken",
+        "Move it away",
+    ),
+    "another machine has the name": (old(stranger="shop"), "NameTaken", "Rename or remove"),
     "the old disks are in another pool": (old(pool="other"), "OldPlaceChanged", "full copy"),
     "the old disks' pool is gone": (target(pool_gone=True), "OldPlaceChanged", "full copy"),
     "the old machine is in another group": (
@@ -152,7 +176,7 @@ FAILS: dict[str, tuple[Grounds, str, str]] = {
         "TargetGroupFixed",
         "Leave the option out",
     ),
-    "somebody's lock": (old(lock="audit"), "ForeignLock", "lifted"),
+    "somebody's lock": (old(lock="audit"), "ForeignLock", "virsh metadata shop --uri https://"),
     "a lock of another vault": (
         old(lock=OURS.replace("-v-", "-w-")),
         "ForeignLock",
@@ -209,12 +233,14 @@ def test_nothing_stands_in_the_way(grounds: Grounds) -> None:
 
 def test_all_are_shown_at_once() -> None:
     worst = Grounds(
-        item=ITEM,
+        item=SHOP,
         state=State.COMMIT_PENDING,
         running=replace(SIDE, disks=disk(readable=False), disks_now=(), problems=(PROBLEM,)),
         old=replace(
             SIDE,
             disks=disk(readable=False),
+            taken={"/disks/vda.raw": "vda"},
+            stranger="shop",
             pool="other",
             pool_writable=False,
             pool_available=0,
@@ -241,6 +267,8 @@ def test_all_are_shown_at_once() -> None:
         "SourceDiskUnreadable",
         "DisksChanged",
         "OldDiskUnreadable",
+        "NameTaken",
+        "NameTaken",
         "OldPlaceChanged",
         "OldPlaceChanged",
         "TargetGroupFixed",

@@ -9,6 +9,7 @@ import pytest
 
 from homeport.model.protection import (
     BUSY,
+    NO_POINT,
     REMEDIES,
     TRANSITIONS,
     UNPROTECTED,
@@ -18,6 +19,7 @@ from homeport.model.protection import (
     advance,
     diagram,
     events_of,
+    unprotected,
 )
 
 S, E = State, Event
@@ -107,9 +109,25 @@ def test_home_again_by_reprotect() -> None:
     assert state is S.COMMITTED
 
 
-@pytest.mark.parametrize("state", [S.COMMIT_PENDING, S.COMMITTED, S.REPROTECTING])
-def test_after_a_failover_the_machine_is_said_to_be_unprotected(state: State) -> None:
-    assert state in UNPROTECTED
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("has_points", [True, False])
+def test_every_state_but_protected_says_why_it_is_unprotected(
+    state: State, has_points: bool
+) -> None:
+    reason = unprotected(state, has_points=has_points)
+    covered = has_points and state in {S.PROTECTED, S.RESYNCING}
+    assert bool(reason) is not covered
+    assert reason in {"", NO_POINT, UNPROTECTED.get(state)}
+
+
+def test_what_makes_a_machine_unprotected_is_said_of_each_state_apart() -> None:
+    assert set(UNPROTECTED) == set(State) - {S.PROTECTED}
+    assert len(set(UNPROTECTED.values())) == len(UNPROTECTED)
+
+
+@pytest.mark.parametrize("state", [S.COMMIT_PENDING, S.COMMITTED])
+def test_after_a_failover_what_to_do_is_said(state: State) -> None:
+    assert "reprotect" in unprotected(state, has_points=True)
 
 
 def test_a_job_at_work_moves_its_item_alone() -> None:
