@@ -12,6 +12,7 @@ again with `ask_again`. Both sides' notes to each other, and the sweeping of wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from homeport.dataplane.delta import (
@@ -218,6 +219,17 @@ def land_delta(
     return result.changed
 
 
+def object_header(items: ItemStore, key: str) -> DeltaHeader:
+    """
+    What an object says of itself; its content is neither read nor checked.
+
+    Raises:
+        DamagedObjectError: it cannot be read so far.
+    """
+    with _damage_named(key):
+        return decode_delta(items.stream(key)).header
+
+
 def take_object(
     items: ItemStore,
     key: str,
@@ -237,21 +249,28 @@ def take_object(
         DamagedObjectError: it is missing, altered, cut, or its digest is not `digest`.
         ForeignObjectError: it is of another item, disk, size or position.
     """
-    try:
+    with _damage_named(key):
         stream = decode_delta(_paced(items.stream(key), control))
         if stream.header != header:
             raise ForeignObjectError(key=key, found=f"it says of itself {_said(stream.header)}")
         for item in stream:
             take(item)
+    if digest is not None and stream.result.digest.hex() != digest:
+        raise DamagedObjectError(key=key, found="its content is not what the manifest names")
+    return stream.result
+
+
+@contextmanager
+def _damage_named(key: str) -> Iterator[None]:
+    """What is wrong with an object while it is read, as `DamagedObjectError`."""
+    try:
+        yield
     except DeltaFormatError as error:
         raise DamagedObjectError(key=key, found=error.found) from error
     except ObjectMissingError as error:
         raise DamagedObjectError(key=key, found="it is missing") from error
     except ObjectShortError as error:
         raise DamagedObjectError(key=key, found="its end is missing") from error
-    if digest is not None and stream.result.digest.hex() != digest:
-        raise DamagedObjectError(key=key, found="its content is not what the manifest names")
-    return stream.result
 
 
 def _waiting(items: ItemStore, after: Position | None) -> list[Position]:

@@ -91,6 +91,17 @@ def disk_size(path: Path, image_format: str) -> int:
         return -(-file.seek(0, os.SEEK_END) // SECTOR) * SECTOR
 
 
+def grown_bytes(path: Path) -> int:
+    """
+    How much longer an overlay's file is than an empty one's: data and tables, known to it or not.
+
+    QEMU writes data at once and keeps what says where it lies to itself until the guest flushes.
+    """
+    header = read_header(path)
+    tables = 3 + -(-8 * header.l1_entries // header.cluster)  # header, refcounts in two, L1
+    return max(0, path.stat().st_size - tables * header.cluster)
+
+
 def put_overlay(path: Path, *, below: Path, below_format: str, size: int) -> None:
     """
     An empty overlay on `below`; one that is there already stays, whatever was written to it.

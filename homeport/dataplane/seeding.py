@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from homeport.dataplane.bases import BaseTakenError, BaseWriter, RawBase
 from homeport.dataplane.delta import DataItem, DeltaEncoding, Item, encode_delta
-from homeport.dataplane.landing import take_object
+from homeport.dataplane.landing import object_header, take_object
 from homeport.dataplane.layout import SEEDS, ForeignObjectError, ItemStore, position_of
 from homeport.dataplane.pipeline import Control, Meter, for_each
 from homeport.dataplane.qcow2 import SUBCLUSTER
@@ -165,6 +165,17 @@ def ship_seed(
 def seed_positions(items: ItemStore) -> tuple[Position, ...]:
     """The positions of which seed parts are in the store, oldest first."""
     return tuple(sorted({position_of(key) for key in items.list_keys(f"{SEEDS}/")}))
+
+
+def said_size(items: ItemStore, *, position: Position, disk: DiskName) -> int | None:
+    """
+    The disk's size as a part in the store says it before a manifest does; None without any part.
+
+    Raises:
+        DamagedObjectError: the part says nothing that can be read.
+    """
+    keys = tuple(items.list_keys(items.seed_prefix(position, disk)))
+    return object_header(items, keys[0]).size if keys else None
 
 
 def land_available_parts(

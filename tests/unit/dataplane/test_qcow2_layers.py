@@ -337,6 +337,6 @@ def test_memory_follows_the_map_and_not_the_disk(tmp_path: Path) -> None:
 
 def test_a_map_of_many_scattered_blocks_is_quick(tmp_path: Path) -> None:
     path = write(tmp_path / "l.qcow2", 8 * GiB, [(at * 256 * KiB, BLOCK, 1) for at in range(32768)])
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(read_map(path).data) == 32768
-    assert time.perf_counter() - began < 1  # 0.02 s here
+    assert time.process_time() - began < 1  # 0.02 s here
