@@ -10,19 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import Means
-from homeport.dataplane.points import rename_base, run_tool, sync_path
+from homeport.dataplane.points import grown_bytes, rename_base, run_tool, sync_path
 from homeport.dataplane.qcow2 import Qcow2FormatError, read_map
 from homeport.errors import RefusedError
 from homeport.model.compaction import carried
+from homeport.model.item import Role
 from homeport.model.ledger import DiskChain, Layer, Unsent
 from homeport.model.messages import LedgerEntry, UnsentReport
 from homeport.model.position import Position
 
+CLOCKS_APART = timedelta(days=1)
+"""How far images age beyond the newest point: longer than points stay away as a rule."""
 ENTRY = "unsent"
 """Kind of an image's entry in the ledger; its name is the image's path."""
 
@@ -39,16 +43,19 @@ def set_aside(held: HeldItem, means: Means, keep: Position | None) -> tuple[Unse
     return unsent_reports(held)
 
 
-def unsent_bytes(held: HeldItem, chain: DiskChain, above: Position | None) -> int:
+def unsent_bytes(
+    held: HeldItem, chain: DiskChain, above: Position | None, *, in_use: bool = False
+) -> int:
     """
     Bytes of data in the layers above a point, the active one too.
 
-    The active one may be in use, when QEMU has not written all its tables: its blocks are counted.
+    The active one may be `in_use`, when QEMU has not written all its tables: where they show
+    nothing yet, what the file has grown by is counted.
     """
     names = [layer.path for layer in chain.layers if above is None or layer.position > above]
     paths = [held.path(name) for name in names]
     total = sum(read_map(path).changed.total for path in paths if path.exists())
-    return total + (_active_bytes(held.path(chain.active)) if chain.active else 0)
+    return total + (_active_bytes(held.path(chain.active), in_use=in_use) if chain.active else 0)
 
 
 def unsent_reports(held: HeldItem) -> tuple[UnsentReport, ...]:
@@ -73,8 +80,9 @@ def expire_unsent(held: HeldItem, means: Means, *, everything: bool = False) -> 
     Remove images whose time is over; the number removed.
 
     A whole disk stays until the full copy that replaces it has landed: it is the last good one.
+    While no points come, and a day has passed so, none goes.
     """
-    now, keep = means.clock.now(), held.ledger.policy.unsent_retention
+    now, keep = _no_later_than_points(held, means.clock.now()), held.ledger.policy.unsent_retention
     gone: list[Unsent] = []
     chains = []
     for chain in held.ledger.disks:
@@ -88,6 +96,18 @@ def expire_unsent(held: HeldItem, means: Means, *, everything: bool = False) -> 
     held.save_chains(chains, made=unsent_gone(held, means, gone))
     held.drop(name for unsent in gone for name in unsent.names)
     return len(gone)
+
+
+def _no_later_than_points(held: HeldItem, now: datetime) -> datetime:
+    """
+    The moment, if the other side's clock bears it out: its newest point is about as old.
+
+    A host's clock may be years ahead until it is set after a boot, and what has expired is lost.
+    """
+    ledger = held.ledger
+    if ledger.role is not Role.TARGET or not ledger.points:
+        return now
+    return min(now, ledger.points[-1].taken_at + CLOCKS_APART)
 
 
 def unsent_made(held: HeldItem, unsent: Unsent) -> tuple[LedgerEntry, ...]:
@@ -250,9 +270,9 @@ def _unsent_name(held: HeldItem, chain: DiskChain, at: Position | None, top: str
         number += 1
 
 
-def _active_bytes(path: Path) -> int:
+def _active_bytes(path: Path, *, in_use: bool) -> int:
     try:
-        return read_map(path).changed.total
+        return read_map(path).changed.total or (grown_bytes(path) if in_use else 0)
     except FileNotFoundError:
         return 0
     except Qcow2FormatError:

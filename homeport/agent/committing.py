@@ -37,22 +37,27 @@ def always() -> bool:
     return True
 
 
-def compact(held: HeldItem, means: Means, *, go_on: Callable[[], bool]) -> int:
+def compact(
+    held: HeldItem, means: Means, *, go_on: Callable[[], bool], most: int | None = None
+) -> int:
     """
     Make every chain as short as what is needed allows; the number of layers that went.
 
-    `go_on` is asked between layers and during live commits: False stops at a safe place.
+    `go_on` is asked between layers and during live commits: False stops at a safe place. `most` is
+    how many layers of a disk may go.
     """
     if not finish_commit(held, means, go_on=go_on):
         return 0
     gone = 0
     for name in [chain.name for chain in held.ledger.disks]:
-        while go_on():
+        joined = 0
+        while go_on() and (most is None or joined < most):
             chain = held.ledger.chain(name)
             pair = next_pair(chain, needed_positions(held.ledger), up_to=_limit(held))
             if pair is None or not _join(held, means, chain, pair, go_on):
                 break
-            gone += 1
+            joined += 1
+        gone += joined
     return gone
 
 
@@ -99,6 +104,8 @@ def _goes_up(held: HeldItem, chain: DiskChain, pair: Pair) -> None:
     """The upper file takes in the lower one: its name stays, so all above it stays right."""
     touched = altered(held, chain)
     intent = CommitIntent(disk=chain.name, layer=pair.upper.path, into=pair.lower, up=True)
+    if held.ledger.committing == intent:  # resumed: it may be in place already
+        touched -= {pair.upper.path}
     held.save(committing=intent)
     below = chain.names[chain.names.index(pair.lower) - 1]
     merged = merge_layers(
@@ -118,8 +125,9 @@ def _goes_down(
     """The lower file takes in the upper one, live when the machine runs on the chain."""
     intent = CommitIntent(disk=chain.name, layer=pair.upper.path, into=pair.lower)
     touched = altered(held, chain)
-    if held.ledger.committing == intent:  # resumed: what we had begun to write is ours
-        touched -= {pair.lower}
+    if held.ledger.committing == intent:  # resumed: what was begun is ours, the header above too
+        at = chain.names.index(pair.lower)
+        touched -= set(chain.names[at : at + 3])
     held.save(committing=intent)
     layer, into = held.path(pair.upper.path), held.path(pair.lower)
     if _is_live(held, means, chain):

@@ -19,10 +19,11 @@ from homeport.agent.ledgers import Ledgers, save_ledger, write_durably
 from homeport.dataplane.points import backing_of, stamp
 from homeport.errors import RefusedError
 from homeport.model.changemap import decode_map, encode_map
+from homeport.model.codec import from_json, to_json
 from homeport.model.extent import ExtentSet
 from homeport.model.ids import ItemId
 from homeport.model.ledger import DiskChain, ItemLedger, Layer, PastPoint
-from homeport.model.machine import DiskFormat
+from homeport.model.machine import DiskFormat, MachineDefinition
 from homeport.model.messages import LedgerEntry
 from homeport.model.position import Position
 
@@ -129,10 +130,32 @@ class HeldItem:
         """What `keep_map` kept; FileNotFoundError when it was not or is forgotten."""
         return decode_map(self._map_path(disk, position).read_bytes())
 
+    def has_map(self, position: Position) -> bool:
+        """Whether each disk's map of what that point changed is known."""
+        return all(self._map_path(chain.name, position).exists() for chain in self.ledger.disks)
+
     def with_past(self, point: PastPoint) -> tuple[PastPoint, ...]:
         """The past with one more point, the oldest forgotten beyond PAST_KEPT."""
         kept = [past for past in self.ledger.past if past.position != point.position]
         return (*kept[max(0, len(kept) + 1 - PAST_KEPT) :], point)
+
+    # -- what the machine was like at points that have not landed --
+
+    def _machine_path(self, position: Position) -> Path:
+        return self.folder / "taken" / position.key
+
+    def keep_machine(self, position: Position) -> None:
+        """Remember the ledger's definition as the point's: it may be shipped long after."""
+        path = self._machine_path(position)
+        path.parent.mkdir(exist_ok=True)
+        write_durably(path, to_json(MachineDefinition, self.ledger.definition))
+
+    def machine_at(self, position: Position) -> MachineDefinition:
+        """What `keep_machine` kept; the newest where an older version took the point."""
+        try:
+            return from_json(MachineDefinition, self._machine_path(position).read_bytes())
+        except FileNotFoundError:
+            return self.ledger.definition
 
     # -- what was made --
 
@@ -157,6 +180,7 @@ class HeldItem:
         for other in (self.ledger.test, self.ledger.rotating):
             if other is not None and chain.name in other.overlays:
                 names.add(other.overlays[chain.name])
+        names |= {one.path for one in self.ledger.reading if one.disk == chain.name}
         return {self.path(name) for name in names}
 
     def files(self) -> set[Path]:
@@ -176,11 +200,18 @@ class HeldItem:
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove manifests of points that are not listed, and maps of what is past remembering."""
+        """
+        Remove manifests of points that are not listed, maps of what is past remembering, and
+        definitions of points that have landed.
+        """
         points = {point.position.key for point in self.ledger.points}
+        taken = {captured.position.key for captured in self.ledger.captured}
         maps = {past.position.key for past in self.ledger.past}
         for path in (self.folder / "points").glob("*"):
             if path.name not in points:
+                path.unlink(missing_ok=True)
+        for path in (self.folder / "taken").glob("*"):
+            if path.name not in taken:
                 path.unlink(missing_ok=True)
         for path in (self.folder / "maps").glob("*"):
             if path.name.partition(".")[0] not in maps:

@@ -81,4 +81,6 @@ class Means:
     make_store: Callable[[StoreAddress], None]  # where a direction begins: it may not exist yet
     open_reader: Callable[[tuple[Path, ...], str], DiskReader]
     open_base: OpenBase
+    confirmed: Path | None = None  # the folder of marks of what may start after the host's boot
+    immutable: bool = False  # files of a fenced machine are made so, where the file system can
     compare_files: CompareFiles | None = None  # None: this agent reads no file systems

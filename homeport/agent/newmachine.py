@@ -15,7 +15,7 @@ from homeport.model.machine import (
     MachineDefinition,
     NicDefinition,
 )
-from homeport.model.operations import CreateMachine
+from homeport.model.machine_orders import CreateMachine
 
 SPACE = uuid.UUID("0f6a2c0e-90b8-5b0b-9a67-6d616368696e")
 """Namespace of the ids of machines made here: the same name on the same disks, the same id."""

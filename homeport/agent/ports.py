@@ -40,6 +40,14 @@ class Compute(Protocol):
             snapshots, a saved state: each named, with its remedy).
         """
 
+    def variables(self, definition: MachineDefinition, *, name: str) -> Path | None:
+        """
+        The file of the UEFI variables of a machine that is defined so under this name.
+
+        Also where the definition leaves it to libvirt to choose; it is made by the first start.
+        None when such a machine has no variables.
+        """
+
     def state(self, machine: str) -> PowerState:
         """ABSENT when there is none of that name."""
 
@@ -118,7 +126,9 @@ class Compute(Protocol):
         """
         Define the machine as placed, autostart off; one of that name and uuid is redefined.
 
-        Placement's disks are keyed by target.
+        Placement's disks are keyed by target. The definition's UEFI variables are written where the
+        placement has them, unless the machine runs. A definition that leaves the choice of the file
+        to libvirt goes on doing so where that is the file libvirt would take.
 
         Raises:
             RefusedError: a disk or network has no place, or the name or uuid is another machine's.
@@ -156,6 +166,31 @@ class Compute(Protocol):
 
     def screenshot(self, machine: str) -> bytes | None:
         """A PNG of its screen; None when it has none."""
+
+    def make_pool(self, name: str, path: Path) -> None:
+        """
+        A pool of files in a folder, which is made where it is missing; started with the host.
+
+        Raises:
+            RefusedError: another pool has the name or the folder.
+        """
+
+    def delete_pool(self, name: str) -> None:
+        """Let libvirt forget a pool; its folder and what lies in it stay. Absent is fine."""
+
+    def make_network(self, name: str) -> None:
+        """
+        An isolated network, started with the host: its machines reach each other and nobody else.
+
+        It hands out no addresses. A network of that name stays what it is, and is started.
+        """
+
+    def delete_network(self, name: str) -> bool:
+        """
+        Take a network away; absent is fine.
+
+        False, and nothing changed, while any machine has a card on it, running or defined.
+        """
 
     def install_hook(self) -> bool:
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from homeport.agent import guard
 from homeport.agent.aside import unsent_reports
+from homeport.agent.room import room_problem
 from homeport.agent.shelf import Shelf
 from homeport.agent.target import reports
 from homeport.errors import HomeportError
@@ -26,6 +28,7 @@ def report_item(shelf: Shelf, item: str) -> ItemReport:
     """How one item stands on this host."""
     held, state = shelf.peek(item), shelf.state(item)
     ledger = held.ledger
+    told = guard.told_of(ledger, state, shelf.means.clock.now())
     return ItemReport(
         item=ledger.item,
         role=ledger.role,
@@ -33,10 +36,10 @@ def report_item(shelf: Shelf, item: str) -> ItemReport:
         phase=_phase(ledger, state.phase),
         captured=ledger.newest_captured if ledger.role is not Role.TARGET else None,
         landed=ledger.acknowledged if ledger.role is Role.SOURCE else ledger.stands_at,
-        points=reports(held),
+        points=reports(ledger),
         unsent=unsent_reports(held),
         progress=state.progress,
-        problem=state.problem,
+        problem=state.problem or told or room_problem(held.folder.parent.parent, ledger.role),
         backlog=_backlog(ledger),
         bytes_moved=ledger.bytes_moved,
         ledger=ledger.made,

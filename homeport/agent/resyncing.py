@@ -8,13 +8,13 @@ a new base), and nothing of what it had is altered before that point is listed.
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import DiskReader
 from homeport.agent.seeds import record_of, ship_whole
+from homeport.agent.temporary import reading
 from homeport.agent.work import Work
 from homeport.clock import Clock
 from homeport.dataplane.qcow2 import read_map
@@ -50,8 +50,7 @@ def ship_resync(
 ) -> DiskImage:
     """Ship one disk of a resync's point the way that was planned; `again` replaces its objects."""
     way = Way(captured.ways[chain.name])
-    files = work.held.chain_files(chain, captured.position)
-    with closing(work.means.open_reader(files, chain.disk.format.value)) as reader:
+    with reading(work, chain, captured.position) as reader:
         if way is Way.FULL:
             if again:
                 record_of(work.held, chain, captured.position, "shipped").forget()

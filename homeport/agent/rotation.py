@@ -194,6 +194,7 @@ def _close(held: HeldItem, intent: RotateIntent, taken_at: datetime, reached: Ro
         final=intent.final,
         ways=intent.ways,
     )
+    held.keep_machine(intent.position)
     held.save_chains(
         [_closed(held, chain, intent) for chain in held.ledger.disks],
         captured=(*held.ledger.captured, captured),

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from homeport.agent.held import HeldItem
 from homeport.agent.means import DiskReader
+from homeport.agent.temporary import reading
 from homeport.agent.work import Work
+from homeport.dataplane.bases import BaseTakenError
 from homeport.dataplane.seeding import (
     BaseWriter,
     land_available_parts,
     land_seed,
+    said_size,
     seed_positions,
     ship_seed,
 )
@@ -64,8 +67,7 @@ def record_of(held: HeldItem, chain: DiskChain, position: Position, end: str) ->
 
 def ship_first(work: Work, chain: DiskChain, position: Position) -> DiskImage:
     """Ship the frozen base of a machine that begins to be protected."""
-    path = work.held.path(chain.base)
-    with closing(work.means.open_reader((path,), chain.disk.format.value)) as reader:
+    with reading(work, chain, position) as reader:
         return ship_whole(work, chain, position, reader)
 
 
@@ -86,9 +88,23 @@ def ship_whole(work: Work, chain: DiskChain, position: Position, reader: DiskRea
 
 
 def land_whole(work: Work, chain: DiskChain, image: DiskImage, position: Position) -> None:
-    """Land a seed into the replica's base; on return it is whole and on disk."""
+    """
+    Land a seed into the replica's base; on return it is whole and on disk.
+
+    What an earlier attempt has begun with another size is begun anew: the disk was resized since.
+    """
     record = record_of(work.held, chain, position, "landed")
-    with closing(_open_base(work, chain, image.size)) as base:
+    try:
+        opened = _open_base(work, chain, image.size)
+    except BaseTakenError:
+        begun = list(work.held.folder.glob(f"seed-landed-{chain.name}-*"))
+        if not begun:
+            raise
+        work.held.path(chain.base).unlink()
+        for path in begun:
+            path.unlink()
+        opened = _open_base(work, chain, image.size)
+    with closing(opened) as base:
         land_seed(
             work.items,
             image,
@@ -101,12 +117,18 @@ def land_whole(work: Work, chain: DiskChain, image: DiskImage, position: Positio
 
 
 def land_early(work: Work) -> None:
-    """Land the parts of a first seed that are in the store before its manifest is."""
+    """
+    Land the parts of a first seed that are in the store before its manifest is.
+
+    Those of a disk that has another size than is known here wait for the manifest: it was resized.
+    """
     for position in seed_positions(work.items)[-1:]:
         for chain in work.held.ledger.disks:
-            record = record_of(work.held, chain, position, "landed")
             if chain.whole:
                 continue
+            if said_size(work.items, position=position, disk=chain.name) != chain.disk.size:
+                continue
+            record = record_of(work.held, chain, position, "landed")
             watched = work.watched()
             work.state.phase = "seeding"
             with closing(_open_base(work, chain, chain.disk.size)) as base:

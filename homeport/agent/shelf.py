@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from homeport.agent.confirming import revoke
 from homeport.agent.held import HeldItem
 from homeport.agent.ledgers import UnknownItemError
 from homeport.agent.means import Means
@@ -68,6 +69,7 @@ class Shelf:
     def forget(self, item: str) -> None:
         """Hold the item no longer; its files are the caller's to remove."""
         self.means.ledgers.forget(item)
+        revoke(self.means, item)
         with self._lock:
             self._held.pop(item, None)
             self._states.pop(item, None)

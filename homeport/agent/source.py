@@ -22,7 +22,9 @@ from homeport.agent.rotation import (
     rotate,
 )
 from homeport.agent.seeds import forget_records, record_of, ship_first
+from homeport.agent.temporary import sweep as sweep_temporary
 from homeport.agent.work import Work
+from homeport.clock import has_passed
 from homeport.dataplane.landing import (
     acknowledged,
     clear_wanted,
@@ -35,7 +37,7 @@ from homeport.dataplane.points import disk_size
 from homeport.dataplane.shipping import reship_manifest, ship_layer, ship_manifest
 from homeport.errors import RefusedError
 from homeport.model.ids import Digest
-from homeport.model.ledger import Captured, DiskChain, ItemLedger, PastPoint
+from homeport.model.ledger import Captured, DiskChain, PastPoint
 from homeport.model.machine import MachineDefinition
 from homeport.model.manifest import DiskImage, Manifest
 from homeport.model.position import Position
@@ -58,6 +60,16 @@ class DiskNotReplicatedError(RefusedError):
 
 BACKLOG = 8
 """Captured points that may wait to be landed: above it captures pause, so chains stay short."""
+LONGEST = 180
+"""
+Layers of a disk above which captures pause until some are committed: libvirt does not start a
+machine on more than 200 images. After a failover there may be as many as the target has kept.
+"""
+GROWN = 16
+"""
+Layers of a disk above which commits no longer give way to a point that is due. Where a pass takes
+longer than the policy's interval one always is, and a commit cut short begins anew.
+"""
 
 
 def cycle(work: Work) -> None:
@@ -74,9 +86,17 @@ def cycle(work: Work) -> None:
         if not captured.shipped:
             ship(work, captured)
     hear(work)
-    compact(held, means, go_on=lambda: not work.control.cancelled() and not due(work))
+    _compact(work)
     if work.state.unprotected:
         raise DiskNotReplicatedError(held.ledger.machine, work.state.unprotected)
+
+
+def _compact(work: Work) -> None:
+    """Chains grown long lose a layer each, however late it is; all else waits for a quiet time."""
+    held, means = work.held, work.means
+    if max(len(chain.layers) for chain in held.ledger.disks) > GROWN:
+        compact(held, means, go_on=lambda: not work.control.cancelled(), most=1)
+    compact(held, means, go_on=lambda: not work.control.cancelled() and not due(work))
 
 
 def settle(held: HeldItem, means: Means) -> None:
@@ -86,6 +106,7 @@ def settle(held: HeldItem, means: Means) -> None:
     A commit is finished here only while the machine is off: while it runs, its turn comes after
     what is due, and reading through the layer is right meanwhile.
     """
+    sweep_temporary(held, means)
     recover_rotation(held, means)
     if means.compute.state(held.ledger.machine) not in RUNNING:
         finish_commit(held, means)
@@ -124,7 +145,7 @@ def ship(work: Work, captured: Captured) -> Manifest:
     """Put a captured point into the cache store, its manifest last; repeated it changes nothing."""
     watched = work.watched()
     images = [_ship_disk(watched, captured, chain) for chain in work.held.ledger.disks]
-    manifest = _put_manifest(work, _manifest(work.held.ledger, captured, images))
+    manifest = _put_manifest(work, _manifest(work.held, captured, images))
     _shipped(work.held, captured, images)
     work.state.progress = None
     work.state.phase = "replicating"
@@ -180,8 +201,12 @@ def due(work: Work) -> bool:
         return False
     if ledger.acknowledged is None or ledger.resyncing:
         return False  # the first point of a direction is taken by the operation that begins it
+    if max(len(chain.layers) for chain in ledger.disks) > LONGEST:
+        return False
     last = work.state.rotated_at or (ledger.captured[-1].taken_at if ledger.captured else None)
-    return last is None or work.means.clock.now() - last >= ledger.policy.interval
+    return last is None or has_passed(
+        ledger.policy.interval, since=last, now=work.means.clock.now()
+    )
 
 
 def capture(work: Work) -> Position:
@@ -192,7 +217,7 @@ def capture(work: Work) -> Position:
     held.save(definition=definition)
     every = held.ledger.policy.app_consistent_interval
     last = work.state.app_at
-    quiesce = every is not None and (last is None or now - last >= every)
+    quiesce = every is not None and (last is None or has_passed(every, since=last, now=now))
     position = rotate(held, means, quiesce=quiesce)
     work.state.rotated_at = now
     if quiesce:
@@ -222,7 +247,8 @@ def _state_before(chain: DiskChain, position: Position) -> Digest | None:
     return before
 
 
-def _manifest(ledger: ItemLedger, captured: Captured, images: list[DiskImage]) -> Manifest:
+def _manifest(held: HeldItem, captured: Captured, images: list[DiskImage]) -> Manifest:
+    ledger = held.ledger
     return Manifest(
         vault=ledger.vault,
         item=ledger.item,
@@ -230,7 +256,7 @@ def _manifest(ledger: ItemLedger, captured: Captured, images: list[DiskImage]) -
         previous=captured.previous,
         taken_at=captured.taken_at,
         consistency=captured.consistency,
-        machine=ledger.definition,
+        machine=held.machine_at(captured.position),
         disks=tuple(images),
         reason=captured.reason,
         final=captured.final,
@@ -277,7 +303,7 @@ def _answer_wanted(work: Work) -> None:
         if captured is not None and captured.shipped:
             disks = work.held.ledger.disks
             images = [_ship_anew(work, captured, chain) for chain in disks]
-            reship_manifest(work.items, _manifest(work.held.ledger, captured, images))
+            reship_manifest(work.items, _manifest(work.held, captured, images))
         clear_wanted(work.items, position)
 
 

@@ -19,12 +19,14 @@ from homeport.agent.ledgers import write_durably
 from homeport.agent.means import Means
 from homeport.agent.seeds import forget_records, land_early, land_whole
 from homeport.agent.work import Work
+from homeport.clock import has_passed
 from homeport.dataplane.landing import acknowledge, ask_again, land_delta, next_manifest, wanted
 from homeport.dataplane.layout import DamagedObjectError, ForeignObjectError, position_of
 from homeport.dataplane.points import relative, stamp
 from homeport.dataplane.resync import answer_digests
+from homeport.model.compaction import needed_positions
 from homeport.model.item import Role
-from homeport.model.ledger import DiskChain, PastPoint, PointRecord
+from homeport.model.ledger import DiskChain, ItemLedger, PastPoint, PointRecord
 from homeport.model.manifest import (
     DiskImage,
     HistoryMismatchError,
@@ -34,7 +36,7 @@ from homeport.model.manifest import (
 )
 from homeport.model.messages import PointReport
 from homeport.model.position import Position, PositionMismatchError
-from homeport.model.retention import to_prune
+from homeport.model.retention import MOST_LAYERS, to_prune
 
 
 def cycle(work: Work) -> None:
@@ -112,7 +114,8 @@ def _tell(work: Work) -> None:
     stands_at, told = ledger.stands_at, work.state.told
     if stands_at is None or ledger.resyncing:
         return
-    if told is not None and told[0] == stands_at and now - told[1] < ledger.policy.interval:
+    every = ledger.policy.interval
+    if told and told[0] == stands_at and not has_passed(every, since=told[1], now=now):
         return
     acknowledge(work.items, stands_at, ledger.states)
     work.state.told = (stands_at, now)
@@ -123,7 +126,8 @@ def land(work: Work, manifest: Manifest) -> None:
     held = work.held
     work.state.phase = "seeding" if _is_seed(manifest) else "replicating"
     watched = work.watched()
-    chains = [_land_disk(watched, manifest, image) for image in manifest.disks]
+    with _whole_or_not_at_all(held, manifest.position):
+        chains = [_land_disk(watched, manifest, image) for image in manifest.disks]
     folder = held.folder / "points"
     folder.mkdir(exist_ok=True)
     write_durably(folder / manifest.position.key, encode_manifest(manifest))
@@ -145,22 +149,45 @@ def land(work: Work, manifest: Manifest) -> None:
     held.tidy()
 
 
+@contextmanager
+def _whole_or_not_at_all(held: HeldItem, position: Position) -> Iterator[None]:
+    """
+    Without the layers of the disks that came first, when a later one cannot be landed.
+
+    Another role may come before the next try, and nobody would know of them then.
+    """
+    try:
+        yield
+    except Exception:
+        held.drop(held.layer_name(chain, position) for chain in held.ledger.disks)
+        held.tidy()
+        raise
+
+
 def prune(held: HeldItem, means: Means) -> None:
-    """Unlist points the policy no longer keeps; their layers are compacted afterwards."""
-    if held.ledger.role is not Role.TARGET:
+    """
+    Unlist points the policy no longer keeps; their layers are compacted afterwards.
+
+    Points age by new ones, and no faster than this host's clock: neither side's clock, set wrong,
+    ends them all.
+    """
+    points, test = reports(held.ledger), held.ledger.test
+    if held.ledger.role is not Role.TARGET or not points:
         return
-    pinned = {held.ledger.test.position} if held.ledger.test else set()
-    gone = set(to_prune(reports(held), held.ledger.policy, means.clock.now(), pinned))
+    pinned = {point.position for point in points if test and point.position <= test.position}
+    others = needed_positions(held.ledger) - {point.position for point in points}
+    now, most = min(means.clock.now(), points[-1].taken_at), MOST_LAYERS - len(others)
+    gone = set(to_prune(points, held.ledger.policy, now, pinned, most=most))
     if gone:
         held.save(points=tuple(p for p in held.ledger.points if p.position not in gone))
         held.tidy()
 
 
-def reports(held: HeldItem) -> tuple[PointReport, ...]:
+def reports(ledger: ItemLedger) -> tuple[PointReport, ...]:
     """The points as they are listed, oldest first, each with the depth it would boot at."""
     found = []
-    for point in held.ledger.points:
-        depth = max(len(chain.chain_at(point.position)) for chain in held.ledger.disks) - 1
+    for point in ledger.points:
+        depth = max(len(chain.chain_at(point.position)) for chain in ledger.disks) - 1
         found.append(
             PointReport(
                 position=point.position,

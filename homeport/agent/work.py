@@ -26,6 +26,12 @@ class CycleState:
     told: tuple[Position, datetime] | None = None  # what the source was told last, and when
     unprotected: tuple[str, ...] = ()  # disks the machine has and the item has not
     phase: str = "waiting"
+    standing: dict[str, str] | None = None  # what was changed from outside and only a person mends
+    settled: bool = False  # what a crash left open was finished, or the machine runs
+    flagless: bool = False  # its file system has no flag for immutable files, and that was told
+    unstarted: dict[str, str] | None = None  # why it does not run since the host's boot
+    start_at: float = 0.0  # the monotonic second before which that is not tried again
+    guard_at: float = 0.0  # the monotonic second before which the guard does not try again
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,15 +21,25 @@ from homeport.agent.booting import (
     start,
 )
 from homeport.agent.committing import finish_commit
+from homeport.agent.confirming import confirm, revoke
+from homeport.agent.definitions import KEPT_FILE, define_again, keep_definition
 from homeport.agent.held import HeldItem
-from homeport.agent.machine import check_name_free, delete_own, variables_path
+from homeport.agent.immutable import keep, lift
+from homeport.agent.machine import (
+    check_lock,
+    check_name_free,
+    delete_own,
+    forbid,
+    running_note,
+    variables_path,
+)
 from homeport.agent.operations.order import Bench
 from homeport.agent.rotation import correct_definition, recover_rotation, rotate
 from homeport.agent.source import describe_here, settle, ship
 from homeport.agent.target import land_all
+from homeport.agent.unmanaged import drop_copy
 from homeport.agent.work import Work
 from homeport.errors import IntegrityError, RefusedError, TransientError
-from homeport.model.host import Note
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain
 from homeport.model.machine import PowerState
@@ -71,19 +81,31 @@ def final_capture(bench: Bench, order: FinalCapture) -> At:
 def fence(bench: Bench, order: Fence) -> FenceFacts:
     """Power the machine off and forbid its start; what it holds stays untouched."""
     with bench.shelf.claim(order.item, bench.control) as work:
+        work.held.check_epoch(order.epoch)
+        check_lock(work.held, work.means, work.held.ledger.machine, lock=order.lock)
         return fence_item(work, order.epoch, lock=order.lock)
 
 
 def fence_item(work: Work, epoch: int, *, lock: str) -> FenceFacts:
-    """The fence itself; also done when an assignment says that this side lost ownership."""
+    """
+    The fence itself; also done when an assignment says that this side lost ownership.
+
+    A lock that the ledger has is not taken away. Raises ForeignLockError, when the ledger says
+    already that this side owns nothing, if the machine carries a lock that is not ours.
+    """
     held, means = work.held, work.means
     held.check_epoch(epoch)
-    was = means.compute.state(held.ledger.machine)
-    held.save(role=Role.FENCED, epoch=epoch, lock=lock)
+    machine, lock = held.ledger.machine, lock or held.ledger.lock
+    was = means.compute.state(machine)
+    held.save(role=Role.FENCED, epoch=epoch, fencing=True)
+    revoke(means, held.item)
+    check_lock(held, means, machine, lock=lock)
     if was is not PowerState.ABSENT:
-        means.compute.set_autostart(held.ledger.machine, on=False)
-        means.compute.set_note(held.ledger.machine, fenced_note(held))
-        means.compute.stop(held.ledger.machine, timeout=0)
+        forbid(held, means, machine, lock=lock)
+        keep_definition(held, means)
+        held.save(guarded=True)
+    held.save(lock=lock, fencing=False)
+    keep(held, means)
     return FenceFacts(
         was=was,
         captured=held.ledger.newest_captured,
@@ -99,9 +121,15 @@ def unfence(bench: Bench, order: Unfence) -> Nothing:
         held, means = work.held, work.means
         held.check_epoch(order.epoch)
         need_role(held, Role.SOURCE, Role.FENCED)
+        check_lock(held, means, held.ledger.machine)
+        lift(held)
+        if held.ledger.guarded and means.compute.state(held.ledger.machine) is PowerState.ABSENT:
+            define_again(held, means)  # undefined from outside since the guard last looked
         settle(held, means)
-        held.save(role=Role.SOURCE, epoch=order.epoch, lock="", ended=False)
+        held.save(role=Role.SOURCE, epoch=order.epoch, ended=False, fencing=False)
+        confirm(means, order.item)
         means.compute.set_note(held.ledger.machine, running_note(held, "source"))
+        held.save(lock="")
         if order.start:
             means.compute.start(held.ledger.machine)
         return Nothing()
@@ -134,6 +162,7 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
         if held.ledger.committed:
             raise AlreadyCommittedError(held.ledger.name)
         manifest = manifest_of(held, order.position)
+        check_lock(held, means, order.machine)
         check_name_free(held, means, order.machine)
         finish_commit(held, means)
         if held.ledger.epoch < order.epoch or held.ledger.booted != order.position:
@@ -153,15 +182,22 @@ def promote(bench: Bench, order: Promote) -> PromoteFacts:
             name=order.machine,
             networks=order.networks,
             note=running_note(held, "running"),
-            variables=variables_path(held, order.machine),
+            variables=variables_path(held, means, manifest.machine, order.machine),
         )
         means.compute.create(manifest.machine, placement)
+        drop_copy(held, means)
+        held.save(lock="", guarded=True, confirmed=True)
+        confirm(means, order.item)
         started = start(held, means, order.machine, depth_at=order.position)
     return await_guest(bench.means, order.machine, started, wait=order.guest_timeout)
 
 
 def demote(bench: Bench, order: Demote) -> ReplicaFacts:
-    """Undo a promote: the new machine goes, what it wrote is set aside, landing goes on."""
+    """
+    Undo a promote: the new machine goes, what it wrote is set aside, landing goes on.
+
+    The user's own machine, which a failback had booted, is off and kept here as it was before.
+    """
     with bench.shelf.claim(order.item, bench.control) as work:
         held = work.held
         held.check_epoch(order.epoch)
@@ -170,7 +206,9 @@ def demote(bench: Bench, order: Demote) -> ReplicaFacts:
             raise AlreadyCommittedError(held.ledger.name)
         actions: tuple[str, ...] = ()
         if held.ledger.role is Role.RUNNING:
-            actions = (f"machine {held.ledger.machine} deleted", *_leave_boot(work))
+            stays = held.ledger.original and (held.folder / KEPT_FILE).exists()
+            told = f"machine {held.ledger.machine} {'switched off' if stays else 'deleted'}"
+            actions = (told, *_leave_boot(work, stays=stays))
         held.save(role=Role.TARGET, epoch=order.epoch)
         renamed = name_bases(held, replica=True)
         return ReplicaFacts(unsent=unsent_reports(held), actions=(*actions, *renamed))
@@ -219,24 +257,6 @@ def need_role(held: HeldItem, *roles: Role) -> None:
         raise WrongRoleError(held.ledger.name, held.ledger.role, roles)
 
 
-def running_note(held: HeldItem, role: str) -> Note:
-    """The note of a machine that may run here under the ledger's epoch."""
-    return Note(item=held.item, epoch=held.ledger.epoch, role=role, may_start=True)
-
-
-def fenced_note(held: HeldItem) -> Note:
-    """The note of a machine that may not run here."""
-    return Note(
-        item=held.item,
-        epoch=held.ledger.epoch,
-        role="fenced",
-        may_start=False,
-        reason=f"{held.ledger.name} runs at the other site since epoch {held.ledger.epoch}. "
-        "Fail back or undo the failover to run it here.",
-        lock=held.ledger.lock or None,
-    )
-
-
 def _with_machine(held: HeldItem, order: Promote, now: datetime) -> tuple[LedgerEntry, ...]:
     """What was made, with the machine; the user's own was there before."""
     if held.ledger.original:
@@ -262,16 +282,31 @@ def _take_over(held: HeldItem, order: Promote) -> None:
         if order.position not in (chain.base_at, *(layer.position for layer in chain.layers)):
             raise NoSuchPointError(order.position, held.ledger.name)
     held.save_chains(
-        chains, role=Role.RUNNING, epoch=order.epoch, booted=order.position, resyncing=False
+        chains,
+        role=Role.RUNNING,
+        epoch=order.epoch,
+        booted=order.position,
+        resyncing=False,
+        fencing=False,
     )
 
 
-def _leave_boot(work: Work) -> tuple[str, ...]:
-    """Take the machine booted here away, its writes set aside, all points in one line again."""
+def _leave_boot(work: Work, *, stays: bool = False) -> tuple[str, ...]:
+    """
+    Take the machine booted here away, its writes set aside, all points in one line again.
+
+    One that `stays` is switched off and denied its start.
+    """
     held, means = work.held, work.means
     if held.ledger.role is not Role.RUNNING:
         return ()
-    delete_own(held, means, held.ledger.machine)
+    if stays:
+        held.save(fencing=True)
+        revoke(means, held.item)
+        forbid(held, means, held.ledger.machine, lock=held.ledger.lock)
+        held.save(fencing=False)
+    else:
+        delete_own(held, means, held.ledger.machine)
     before = len(unsent_reports(held))
     set_aside(held, means, held.ledger.booted)
     held.save_chains([_in_line(chain) for chain in held.ledger.disks], booted=None)

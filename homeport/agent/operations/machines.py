@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from homeport.agent.newmachine import describe_new
+from homeport.agent.oddities import is_locked
 from homeport.agent.operations.order import Bench
+from homeport.agent.owndisks import check_removable, disks_of
 from homeport.agent.source import settle
 from homeport.dataplane.points import run_tool, sync_path
 from homeport.errors import HomeportError, NotFoundError, RefusedError
 from homeport.model.host import DiskPlace, Placement, Pool, UnknownMachineError
 from homeport.model.ids import check_name
 from homeport.model.item import Role
+from homeport.model.ledger import ItemLedger
 from homeport.model.machine import PowerState
-from homeport.model.operations import (
+from homeport.model.machine_orders import (
     CreateMachine,
+    DeletedMachine,
+    DeleteMachine,
     MachineName,
     MachineShape,
     NewDisk,
-    Nothing,
 )
+from homeport.model.operations import Nothing
 
 
 class MachineGuardedError(RefusedError):
@@ -82,6 +89,7 @@ def start_machine(bench: Bench, order: MachineName) -> Nothing:
         bench.means.compute.start(order.name)
         return Nothing()
     with bench.shelf.claim(item, bench.control) as work:
+        _check_guard(bench, order.name)  # what was waited for may have been its fence
         settle(work.held, work.means)
         work.means.compute.start(order.name)
         return Nothing()
@@ -93,13 +101,30 @@ def stop_machine(bench: Bench, order: MachineName) -> Nothing:
     return Nothing()
 
 
-def delete_machine(bench: Bench, order: MachineName) -> Nothing:
-    """Take a machine away that belongs to no item; its disks stay."""
+def delete_machine(bench: Bench, order: DeleteMachine) -> DeletedMachine:
+    """
+    Take a machine away that belongs to no item; its disks stay unless they are to go too.
+
+    The machine goes first: a crash in between leaves files that nobody has, never the other way.
+    """
     note = bench.means.compute.note(order.name)
     if note is not None:
         raise MachineGuardedError(order.name, note.reason or "It belongs to a replicated item.")
+    for ledger in _ledgers_of(bench, order.name):
+        if ledger.guarded:  # its note was taken away, and is not back yet
+            raise MachineGuardedError(order.name, f"It belongs to the item {ledger.name}.")
+    disks = disks_of(bench.means, order.name)
+    if order.disks:
+        disks = check_removable(bench.shelf, disks, machine=order.name)
     bench.means.compute.delete(order.name)
-    return Nothing()
+    gone = [path for path, reason in sorted(disks.items()) if order.disks and not reason]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    kept = {str(path): reason for path, reason in sorted(disks.items()) if path not in gone}
+    return DeletedMachine(
+        removed=tuple(str(path) for path in gone),
+        kept={path: reason if order.disks else "" for path, reason in kept.items()},
+    )
 
 
 def show_machine(bench: Bench, order: MachineName) -> MachineShape:
@@ -113,20 +138,27 @@ def show_machine(bench: Bench, order: MachineName) -> MachineShape:
 
 def _item_of(bench: Bench, name: str) -> str | None:
     """The item whose machine runs here under that name."""
+    found = _ledgers_of(bench, name)
+    return next((one.item for one in found if one.role in {Role.SOURCE, Role.RUNNING}), None)
+
+
+def _ledgers_of(bench: Bench, name: str) -> Iterator[ItemLedger]:
+    """Ledgers of the items whose machine has that name here."""
     for item in bench.shelf.items():
-        try:
+        with suppress(HomeportError):
             ledger = bench.shelf.peek(item).ledger
-        except HomeportError:
-            continue
-        if ledger.machine == name and ledger.role in {Role.SOURCE, Role.RUNNING}:
-            return item
-    return None
+            if ledger.machine == name:
+                yield ledger
 
 
 def _check_guard(bench: Bench, name: str) -> None:
+    """Raise MachineGuardedError if its note or a ledger says that it may not start."""
     note = bench.means.compute.note(name)
     if note is not None and not note.may_start:
         raise MachineGuardedError(name, note.reason)
+    for ledger in _ledgers_of(bench, name):
+        if is_locked(ledger) and (note is None or note.item == ledger.item):
+            raise MachineGuardedError(name, f"{ledger.name} runs at the other site.")
 
 
 def _pool(bench: Bench, name: str) -> Pool:

@@ -7,21 +7,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from homeport.agent.bases import base_name
+from homeport.agent.bases import base_name, replica_ledger
+from homeport.agent.confirming import confirm
 from homeport.agent.held import entry
 from homeport.agent.ledgers import FOLDER, item_folder
-from homeport.agent.machine import variables_in
+from homeport.agent.machine import running_note
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
+from homeport.agent.passages import open_passages
+from homeport.agent.places import is_here
 from homeport.agent.rotation import recover_rotation, rotate
 from homeport.dataplane.points import stamp
 from homeport.errors import HomeportError, RefusedError
-from homeport.model.host import HostInventory, Note, UnsupportedMachineError
+from homeport.model.host import HostInventory, UnsupportedMachineError
 from homeport.model.ids import ItemId, VaultId
 from homeport.model.item import Role
 from homeport.model.ledger import DiskChain, ItemLedger
-from homeport.model.machine import DiskDefinition, MachineDefinition, PowerState
-from homeport.model.messages import StoreAddress
+from homeport.model.machine import MachineDefinition, PowerState
+from homeport.model.messages import LedgerEntry, StoreAddress
 from homeport.model.operations import (
     Arm,
     At,
@@ -64,30 +67,37 @@ def prepare_target(bench: Bench, order: PrepareTarget) -> TargetFacts:
     problems = list(_target_problems(bench, order, inventory))
     if problems or pool is None or order.only_check:
         return TargetFacts(problems=tuple(problems))
-    folder = item_folder(Path(pool.path).resolve(), order.name, order.item)
-    if not bench.shelf.has(order.item):
-        now = bench.means.clock.now()
-        disks = tuple(replica_chain(disk) for disk in order.definition.disks)
-        bases = [str(folder.parent.parent / Path(chain.base).name) for chain in disks]
-        ledger = ItemLedger(
+    return TargetFacts(problems=(), folder=str(begin_target(bench, order, Path(pool.path))))
+
+
+def begin_target(
+    bench: Bench,
+    order: PrepareTarget,
+    pool: Path,
+    *,
+    made: tuple[LedgerEntry, ...] = (),
+    original: bool = False,
+) -> Path:
+    """The item's folder in a pool, with its ledger, if this host has none yet; the folder."""
+    folder = item_folder(pool.resolve(), order.name, order.item)
+    if not is_here(bench, order.item):
+        ledger = replica_ledger(
+            folder,
+            order.definition.disks,
+            bench.means.clock.now(),
             vault=order.vault,
             item=order.item,
             name=order.name,
             machine=order.name,
-            role=Role.TARGET,
             epoch=order.epoch,
             definition=order.definition,
-            disks=disks,
-            original=False,
+            original=original,
             policy=ReplicationPolicy(name="default"),
             networks=order.networks,
-            made=(
-                entry("folder", str(folder), "layers, points and ledger", now),
-                *(entry("disk", base, "replica disk", now) for base in bases),
-            ),
+            made=made,
         )
         bench.shelf.add(order.item, folder, ledger)
-    return TargetFacts(problems=(), folder=str(folder))
+    return folder
 
 
 def arm(bench: Bench, order: Arm) -> At:
@@ -102,22 +112,20 @@ def arm(bench: Bench, order: Arm) -> At:
         means.make_store(order.cache)
         means.compute.install_hook()
         means.compute.set_autostart(order.machine, on=False)
-        note = Note(item=order.item, epoch=order.epoch, role="source", may_start=True)
-        means.compute.set_note(order.machine, note)
+        confirm(means, order.item)
+        means.compute.set_note(order.machine, running_note(held, "source"))
+        held.save(guarded=True, confirmed=True)
         recover_rotation(held, means)
         if held.ledger.stands_at is None:
+            open_passages(held, means)
             rotate(held, means)
         return At(position=held.ledger.newest_captured)
 
 
-def replica_chain(disk: DiskDefinition) -> DiskChain:
-    """The chain of a replica that does not exist yet: its base lies in the pool itself."""
-    return DiskChain(disk=disk, base=f"../../{base_name(disk, replica=True)}", whole=False)
-
-
 def _begin(bench: Bench, order: Arm) -> None:
     means = bench.means
-    definition = means.compute.describe(order.machine)
+    found = means.compute.describe(order.machine)
+    definition = found.unmanaged() if order.unmanaged else found
     sources = means.compute.sources(order.machine).persistent
     paths = {disk.name: resolved(Path(sources[disk.target])) for disk in definition.disks}
     first = paths[definition.disks[0].name].parent
@@ -144,7 +152,7 @@ def _begin(bench: Bench, order: Arm) -> None:
         original=True,
         policy=order.policy,
         cache=order.cache,
-        variables=variables_in(definition),
+        variables=str(means.compute.variables(definition, name=order.machine) or ""),
         autostart=_autostart(means, order.machine),
         made=(
             entry("folder", str(folder), "overlays and ledger", now),
@@ -253,24 +261,34 @@ def _pool_problems(
             code="PoolNotWritable",
             remedy="Repair the pool, or name another one (--pool).",
         ).as_dict()
-    if bench.shelf.has(order.item):
-        return
-    for disk in order.definition.disks:
-        for replica in (True, False):
-            path = Path(pool.path) / base_name(disk, replica=replica)
-            if path.exists():
-                yield RefusedError(
-                    f"{path} exists, and is not Homeport's.",
-                    code="NameTaken",
-                    cause=f"Disk {disk.name} gets this name here, now or after a failover.",
-                    remedy="Move the file away, or choose another pool (--pool).",
-                ).as_dict()
-    if (Path(pool.path) / FOLDER).is_file():
+    if not bench.shelf.has(order.item):
+        yield from taken_names(Path(pool.path), order.definition)
+
+
+def taken_names(pool: Path, definition: MachineDefinition) -> Iterable[Problem]:
+    """What lies in a pool under the names that a replica of the definition needs, as problems."""
+    for path, disk in taken_paths(pool, definition).items():
+        message, cause = f"{path} is a file; a folder of that name is needed.", ""
+        if disk:
+            message = f"{path} exists, and is not Homeport's."
+            cause = f"Disk {disk} gets this name here, now or after a failover."
         yield RefusedError(
-            f"{Path(pool.path) / FOLDER} is a file; a folder of that name is needed.",
+            message,
             code="NameTaken",
+            cause=cause,
             remedy="Move the file away, or choose another pool (--pool).",
         ).as_dict()
+
+
+def taken_paths(pool: Path, definition: MachineDefinition) -> dict[Path, str]:
+    """What lies in a pool where a replica's files would, each with its disk; empty: the folder."""
+    needed = {
+        pool / base_name(disk, replica=replica): disk.name
+        for disk in definition.disks
+        for replica in (True, False)
+    }
+    taken: dict[Path, str] = {path: name for path, name in needed.items() if path.exists()}
+    return taken | ({pool / FOLDER: ""} if (pool / FOLDER).is_file() else {})
 
 
 def without_seed(chain: DiskChain) -> DiskChain:

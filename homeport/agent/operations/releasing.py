@@ -14,18 +14,30 @@ from homeport.agent.aside import expire_unsent, give_back_whole, make_self_stand
 from homeport.agent.bases import name_bases
 from homeport.agent.committing import finish_commit, fits_live
 from homeport.agent.held import HeldItem
-from homeport.agent.ledgers import LEDGER_FILE, sync_folder
-from homeport.agent.machine import delete_own
+from homeport.agent.immutable import lift
+from homeport.agent.ledgers import UnknownItemError
+from homeport.agent.machine import delete_own, is_own
 from homeport.agent.means import Means
+from homeport.agent.moving import (
+    LEFT,
+    go_back,
+    left_items,
+    may_go_back,
+    remove_folder,
+    remove_strays,
+)
 from homeport.agent.operations.order import Bench
 from homeport.agent.operations.testing import test_cleanup
+from homeport.agent.passages import close_passages
+from homeport.agent.places import is_away, is_here
+from homeport.agent.resources import NETWORK, POOL, open_entries, remove_pool_folder, take_away
 from homeport.agent.rotation import RUNNING, recover_rotation
+from homeport.agent.unmanaged import drop_copy, give_back
 from homeport.agent.work import Work
 from homeport.dataplane.landing import leftovers, sweep_all
 from homeport.dataplane.points import commit_down
 from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.ledger import DiskChain
-from homeport.model.machine import PowerState
 from homeport.model.messages import LedgerEntry
 from homeport.model.operations import LedgerFacts, Release, TestCleanup
 
@@ -46,17 +58,22 @@ class LongerBaseError(RefusedError):
 
 
 def release(bench: Bench, order: Release) -> LedgerFacts:
-    """Take away what was made; repeated after a crash, it goes on where it was."""
-    if not bench.shelf.has(order.item):
-        return LedgerFacts(made=0, left=())
-    folder = bench.means.ledgers.folder(order.item)
-    if not (folder / LEDGER_FILE).exists() and (folder.parent.parent).is_dir():
-        remove_folder(folder)  # a crash came between the ledger's end and the index's
-        bench.shelf.forget(order.item)
-        return LedgerFacts(made=0, left=())
+    """
+    Take away what was made; repeated after a crash, it goes on where it was.
+
+    Raises:
+        UnknownItemError: its pool is not mounted: what this process remembers of it says nothing
+            of the files, which would be left there and known to nobody.
+    """
+    if not is_here(bench, order.item):
+        if _forget(bench, order):
+            return LedgerFacts(made=0, left=())
+        raise UnknownItemError(order.item)
+    _go_back(bench, order)
     with bench.shelf.claim(order.item, bench.control) as work:
         held, means = work.held, work.means
         held.check_epoch(order.epoch)
+        lift(held)
         if held.ledger.test is not None:
             test_cleanup(bench, TestCleanup(item=held.item, machine=held.ledger.test.machine))
         recover_rotation(held, means)
@@ -70,30 +87,71 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
             kept += _keep_off(held, means)
         else:
             _remove_replica(held, means)
+        drop_copy(held, means)
+        kept += _release_left(held, means)
+        remove_strays(held)
+        kept += take_away(held, means)
+        close_passages(held, means)
         left_in_store = _empty_store(work)
         facts = _facts(held, means, kept, left_in_store)
-        remove_folder(held.folder)
-        bench.shelf.forget(order.item)
+        _remove_item(bench, held.item, held.folder, made_pool=_made_pool(held))
         return facts
 
 
-def remove_folder(folder: Path) -> None:
+def _forget(bench: Bench, order: Release) -> bool:
     """
-    Remove an item's folder, its ledger last, and the folder of all items when it is empty.
+    Forget an item without a ledger; False if its pool is away, or the host never had the item.
 
-    Done twice is done once.
+    A crash came between the ledger's end and the index's, or its pool was removed.
     """
-    ledger = folder / LEDGER_FILE
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path == ledger:
-            continue
-        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-    ledger.unlink(missing_ok=True)
-    if folder.exists():
-        folder.rmdir()
-    if folder.parent.exists() and not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
-    sync_folder(folder.parent.parent)
+    if not bench.shelf.has(order.item):
+        return True
+    if is_away(bench, order.item, bench.means.compute.inventory()):
+        return False
+    _remove_item(bench, order.item, bench.means.ledgers.folder(order.item), made_pool=True)
+    return True
+
+
+def _remove_item(bench: Bench, item: str, folder: Path, *, made_pool: bool) -> None:
+    """Remove the item's folder, the pool's too where it may have been made, and forget it."""
+    remove_folder(folder)
+    if made_pool:
+        remove_pool_folder(folder.parent.parent, bench.means)
+    bench.shelf.forget(item)
+
+
+def _go_back(bench: Bench, order: Release) -> None:
+    """To the disks that were left, if those that should replace them have not become whole."""
+    with bench.shelf.claim(order.item, bench.control) as work:
+        work.held.check_epoch(order.epoch)
+        if may_go_back(work.held):
+            go_back(bench.shelf, work.held)
+
+
+def _release_left(held: HeldItem, means: Means) -> tuple[str, ...]:
+    """Old disks that were left in another pool: the user's own stay, whole and by their names."""
+    kept = []
+    for left in left_items(held):
+        expire_unsent(left, means, everything=True)
+        there = [chain for chain in left.ledger.disks if left.path(chain.base).exists()]
+        left.save(disks=tuple(there))  # somebody may have removed some
+        for chain in there:
+            if not left.ledger.original:
+                left.path(chain.base).unlink(missing_ok=True)
+            elif chain.whole:
+                _flatten_offline(left, chain)
+                _forget_layers(left, chain.name)
+        if left.ledger.original:
+            name_bases(left, replica=False)
+            kept.append(f"the old disks in {left.folder.parent.parent}, by their original names")
+        remove_folder(left.folder)
+    for entry in open_entries(held, LEFT):
+        remove_folder(Path(entry.name))  # one whose ledger was removed before a crash
+    return tuple(kept)
+
+
+def _made_pool(held: HeldItem) -> bool:
+    return any(entry.kind == POOL for entry in held.ledger.made)
 
 
 def _keep_running(held: HeldItem, means: Means) -> tuple[str, ...]:
@@ -125,7 +183,7 @@ def _keep_off(held: HeldItem, means: Means) -> tuple[str, ...]:
         _flatten_offline(held, chain)
         _forget_layers(held, name)
     name_bases(held, replica=False)
-    if means.compute.state(held.ledger.machine) is PowerState.ABSENT:
+    if not is_own(held, means, held.ledger.machine):
         return ("the original disks, under their original names",)
     _hand_over(held, means)
     return (f"machine {held.ledger.machine}, switched off, and its original disks",)
@@ -141,6 +199,7 @@ def _remove_replica(held: HeldItem, means: Means) -> None:
 def _hand_over(held: HeldItem, means: Means) -> None:
     """The definition names the bases, the note and lock are gone, autostart is as it was."""
     machine = held.ledger.machine
+    give_back(held, means)
     paths = {chain.disk.target: held.path(chain.base) for chain in held.ledger.disks}
     formats = {chain.disk.target: chain.disk.format.value for chain in held.ledger.disks}
     means.compute.set_sources(machine, paths, formats=formats)
@@ -195,8 +254,8 @@ def _facts(held: HeldItem, means: Means, kept: tuple[str, ...], in_store: list[s
 def _is_left(held: HeldItem, means: Means, entry: LedgerEntry, in_store: list[str]) -> bool:
     if entry.kind == "objects":
         return bool(in_store)
-    if entry.kind == "folder":
-        return False  # removed in the next step, which is repeated until it is done
+    if entry.kind in {"folder", LEFT, POOL, NETWORK}:
+        return False  # gone, or in what is kept; the item's folder goes in the next step
     if entry.kind == "disk":
         owned = {str(held.path(chain.base)) for chain in held.ledger.disks}
         return Path(entry.name).exists() and entry.name not in owned

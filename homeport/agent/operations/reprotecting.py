@@ -8,23 +8,25 @@ is what it was: writes the other side never had are set aside, names change, and
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from homeport.agent.aside import forget_beyond, set_aside, set_whole_aside
 from homeport.agent.bases import base_name, name_bases
 from homeport.agent.committing import finish_commit
+from homeport.agent.definitions import KEPT_FILE, keep_definition
 from homeport.agent.held import HeldItem
-from homeport.agent.machine import check_name_free, delete_own
-from homeport.agent.operations.failing_over import fenced_note, need_role
+from homeport.agent.immutable import lift
+from homeport.agent.ledgers import UnknownItemError
+from homeport.agent.machine import check_lock, check_name_free, delete_own, forbid
+from homeport.agent.operations.failing_over import need_role
 from homeport.agent.operations.order import Bench
-from homeport.agent.operations.protecting import (
-    prepare_target,
-    replica_chain,
-    store_prefix,
-    without_seed,
-)
+from homeport.agent.operations.placing import adopt, check_move, furnish, move, pool_folder
+from homeport.agent.operations.protecting import store_prefix, without_seed
+from homeport.agent.places import is_away, is_here
 from homeport.agent.rotation import recover_rotation, rotate
 from homeport.agent.source import describe_here, settle
 from homeport.agent.stamps import restamped
+from homeport.agent.unmanaged import use_in_place
 from homeport.agent.work import Work
 from homeport.dataplane.landing import sweep_all
 from homeport.errors import RefusedError, TransientError
@@ -34,7 +36,6 @@ from homeport.model.machine import PowerState
 from homeport.model.operations import (
     At,
     PrepareReplica,
-    PrepareTarget,
     ReplicaFacts,
     Reverse,
 )
@@ -44,18 +45,19 @@ from homeport.model.position import Position
 
 def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
     """Make the old side's disks replicas; repeated, it finds what is done and goes on."""
-    if not bench.shelf.has(order.item):
-        _adopt(bench, order)
+    pool = pool_folder(bench, order)
+    if is_away(bench, order.item, bench.means.compute.inventory()):
+        raise UnknownItemError(order.item)  # nothing is begun anew below where it is mounted
+    if not is_here(bench, order.item):
+        adopt(bench, order, pool)
+    actions = _move(bench, order, pool)
     with bench.shelf.claim(order.item, bench.control) as work:
         held, means = work.held, work.means
-        held.check_epoch(order.epoch)
-        need_role(held, Role.FENCED, Role.SOURCE, Role.TARGET, Role.RUNNING)
-        _check_common(held, order)
-        actions = _switch_off(work, order)
-        recover_rotation(held, means)
-        finish_commit(held, means)
+        _check(held, order)
+        actions += furnish(work, order)
+        actions += _end_direction(work, order)
         if held.ledger.role is not Role.TARGET:
-            _leave_store(work)
+            actions += use_in_place(held, means) if order.keep_machine else ()
             forget_beyond(held, booted=None, committed=False, role=Role.TARGET)
         unsent = set_aside(held, means, order.common)
         actions += _replace_whole(work, order)
@@ -73,6 +75,36 @@ def prepare_replica(bench: Bench, order: PrepareReplica) -> ReplicaFacts:
         actions += _machine_afterwards(work, order)
         held.sweep_files()
         return ReplicaFacts(unsent=unsent, actions=actions)
+
+
+def _move(bench: Bench, order: PrepareReplica, pool: Path) -> tuple[str, ...]:
+    """To another pool, if it was asked for: the old disks are left as they are."""
+    with bench.shelf.claim(order.item, bench.control) as work:
+        held = work.held
+        _check(held, order)
+        if held.folder.parent.parent == pool:
+            return ()
+        check_move(held, order, pool)
+        actions = _end_direction(work, order)
+        move(bench, held, order, pool)
+        return actions
+
+
+def _check(held: HeldItem, order: PrepareReplica) -> None:
+    held.check_epoch(order.epoch)
+    need_role(held, Role.FENCED, Role.SOURCE, Role.TARGET, Role.RUNNING)
+    _check_common(held, order)
+
+
+def _end_direction(work: Work, order: PrepareReplica) -> tuple[str, ...]:
+    """The machine is off, and nothing of the direction that ended is open."""
+    actions = _switch_off(work, order)
+    lift(work.held)
+    recover_rotation(work.held, work.means)
+    finish_commit(work.held, work.means)
+    if work.held.ledger.role is not Role.TARGET:
+        _leave_store(work)
+    return actions
 
 
 def reverse(bench: Bench, order: Reverse) -> At:
@@ -128,14 +160,14 @@ def _leave_store(work: Work) -> None:
 def _switch_off(work: Work, order: PrepareReplica) -> tuple[str, ...]:
     """Own nothing here any more: off, forbidden to start, locked."""
     held, compute = work.held, work.means.compute
+    check_lock(held, work.means, held.ledger.machine, lock=order.lock)
     check_name_free(held, work.means, held.ledger.machine)
-    held.save(epoch=order.epoch, lock=order.lock)
-    if compute.state(held.ledger.machine) is PowerState.ABSENT:
-        return ()
+    held.save(epoch=order.epoch, fencing=True)
     was = compute.state(held.ledger.machine)
-    compute.set_autostart(held.ledger.machine, on=False)
-    compute.set_note(held.ledger.machine, fenced_note(held))
-    compute.stop(held.ledger.machine, timeout=0)
+    if was is not PowerState.ABSENT:
+        forbid(held, work.means, held.ledger.machine, lock=order.lock)
+        keep_definition(held, work.means)
+    held.save(lock=order.lock, fencing=False)
     running = was in {PowerState.RUNNING, PowerState.PAUSED}
     return (f"switched off: {held.ledger.machine}",) if running else ()
 
@@ -143,9 +175,13 @@ def _switch_off(work: Work, order: PrepareReplica) -> tuple[str, ...]:
 def _machine_afterwards(work: Work, order: PrepareReplica) -> tuple[str, ...]:
     held, compute = work.held, work.means.compute
     machine = held.ledger.machine
+    if not order.keep_machine:
+        (held.folder / KEPT_FILE).unlink(missing_ok=True)
     if compute.state(machine) is PowerState.ABSENT:
+        held.save(guarded=held.ledger.guarded and order.keep_machine)
         return ()
     if order.keep_machine:
+        held.save(guarded=True)  # also of a ledger that was begun anew
         return (f"kept and locked until failback: {machine}",)
     delete_own(held, work.means, machine)
     held.save(made=held.gone("machine", machine, work.means.clock.now()))
@@ -209,28 +245,9 @@ def _for_way(held: HeldItem, chain: DiskChain, order: PrepareReplica) -> DiskCha
     if way is Way.FULL:
         disk = replace(chain.disk, size=order.definition.disk(chain.name).size)
         base = held.path(chain.base).with_name(base_name(disk, replica=True))
+        if not chain.whole and base.is_file() and not base.is_block_device():
+            base.unlink()  # begun by an earlier attempt: its parts are of another point
         return without_seed(replace(chain, disk=disk, base=held.name_of(base)))
     if way is Way.DIFFERENTIAL:
         return replace(restamped(held, chain), proven=order.common is not None)
     return chain
-
-
-def _adopt(bench: Bench, order: PrepareReplica) -> None:
-    """A side that holds nothing: a ledger on what lies in its pool, as for a new target."""
-    prepare_target(
-        bench,
-        PrepareTarget(
-            item=order.item,
-            name=order.name,
-            vault=order.vault,
-            epoch=order.epoch,
-            definition=order.definition,
-            pool=order.pool,
-        ),
-    )
-    held = bench.shelf.peek(order.item)
-    chains = []
-    for chain in held.ledger.disks:
-        path = held.path(replica_chain(chain.disk).base)
-        chains.append(replace(chain, whole=True) if path.exists() else chain)
-    held.save_chains(chains)

@@ -29,7 +29,7 @@ from homeport.dataplane.copying import (
 from homeport.dataplane.pipeline import Control
 from homeport.dataplane.points import backing_of
 from homeport.dataplane.qcow2 import read_header
-from homeport.errors import NotFoundError, RefusedError
+from homeport.errors import NotFoundError, RefusedError, TransientError
 from homeport.model.ledger import DiskChain, Unsent
 from homeport.model.machine import DiskFormat
 from homeport.model.unsent import (
@@ -108,6 +108,20 @@ class StillNeededError(RefusedError):
         )
 
 
+class ImageMovedError(TransientError):
+    """A file of an image's chain that had its name a moment ago."""
+
+    code = "ImageMoved"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} was moved or removed while it was to be read.",
+            cause="A failover, a reprotect or a release gave the item's disks other names.",
+            remedy="Look at what is there (homeport unsent ITEM), then ask again.",
+        )
+        self.path = path
+
+
 class BadExportPathError(RefusedError):
     """A copy asked for at a place where none may be made."""
 
@@ -131,9 +145,9 @@ def unsent_files(bench: Bench, order: UnsentFiles) -> UnsentDifference:
             code="FilesUnreadableHere",
             remedy="Export the image and open it elsewhere.",
         )
-    before, after = _point_below(held, unsent), _image_of(held, chain, unsent)
     began = means.clock.monotonic()
-    with _scratch(held, bench.control) as scratch:
+    with _named_if_moved(held), _scratch(held, bench.control) as scratch:
+        before, after = _point_below(held, unsent), _image_of(held, chain, unsent)
         found = means.compare_files(
             before,
             after,
@@ -153,6 +167,23 @@ def unsent_files(bench: Bench, order: UnsentFiles) -> UnsentDifference:
     )
 
 
+@contextmanager
+def _named_if_moved(held: HeldItem) -> Iterator[None]:
+    """
+    Nothing holds the item meanwhile: other work may give its files other names.
+
+    A program or a folder of the user's that is missing is not the item's, and told as it is.
+    """
+    known, pool = held.files(), held.folder.parent.parent
+    try:
+        yield
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename))
+        if missing in known or missing.is_relative_to(pool):
+            raise ImageMovedError(str(missing)) from error
+        raise
+
+
 def export_unsent(bench: Bench, order: ExportUnsent) -> UnsentCopy:
     """A copy that stands by itself; one that is there from before a crash is found to be whole."""
     held = bench.shelf.peek(order.item)
@@ -164,19 +195,24 @@ def export_unsent(bench: Bench, order: ExportUnsent) -> UnsentCopy:
             remedy=f"Choose one of {', '.join(FORMATS)}.",
         )
     image, target = _image_of(held, chain, unsent), _checked(order.path, held, bench.means)
-    copy = ImageFile(path=target, format=order.format)
+    with _named_if_moved(held):
+        _copy(image, ImageFile(path=target, format=order.format), bench.control)
+    return UnsentCopy(
+        path=str(target),
+        format=order.format,
+        size=disk_bytes(ImageFile(path=target, format=order.format)),
+        stored=target.stat().st_blocks * 512,
+    )
+
+
+def _copy(image: ImageFile, copy: ImageFile, control: Control) -> None:
+    target = copy.path
     if target.exists():
         if not same_content(image, copy):
             raise BadExportPathError(target, "something else is there already")
     else:
-        _check_room(target.parent, measured(image, order.format))
-        copy_image(image, target, order.format, bench.control)
-    return UnsentCopy(
-        path=str(target),
-        format=order.format,
-        size=disk_bytes(copy),
-        stored=target.stat().st_blocks * 512,
-    )
+        _check_room(target.parent, measured(image, copy.format))
+        copy_image(image, target, copy.format, control)
 
 
 def discard_unsent(bench: Bench, order: DiscardUnsent) -> Discarded:

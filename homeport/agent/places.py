@@ -1,0 +1,32 @@
+"""
+Where an item's files should be on this host, and whether they are there, away or gone.
+
+The index in the agent's own folder says where an item's ledger lies. A pool that is not mounted has
+its ledgers away for a while; one that was removed or emptied has lost them, and a reprotect makes
+everything anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from homeport.agent.ledgers import LEDGER_FILE
+from homeport.agent.operations.order import Bench
+from homeport.model.host import HostInventory
+
+
+def is_here(bench: Bench, item: str) -> bool:
+    """Whether this host's ledger of the item can be read."""
+    return bench.shelf.has(item) and (_folder(bench, item) / LEDGER_FILE).exists()
+
+
+def is_away(bench: Bench, item: str, inventory: HostInventory) -> bool:
+    """Whether the item's ledger lies in a pool that this host has, and that is not mounted now."""
+    if not bench.shelf.has(item) or is_here(bench, item):
+        return False
+    pool = _folder(bench, item).parent.parent
+    return not pool.is_dir() and pool in (Path(one.path).resolve() for one in inventory.pools)
+
+
+def _folder(bench: Bench, item: str) -> Path:
+    return bench.means.ledgers.folder(item)
