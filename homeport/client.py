@@ -8,6 +8,7 @@ was cut may or may not have been done, and asking again is refused by the server
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +20,7 @@ from homeport.errors import HomeportError, NotFoundError, TransientError, from_d
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.policy import ReplicationPolicy
 from homeport.model.reports import (
+    DeletedVm,
     EstimateReport,
     HealthReport,
     ItemView,
@@ -105,7 +107,9 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, http: httpx.Client | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = http or httpx.Client(base_url=self.url, timeout=TIMEOUT)
+        self._http = http or httpx.Client(
+            base_url=self.url, timeout=TIMEOUT, verify=_trusted(self.url)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -190,9 +194,10 @@ class Client:
         path = f"/v1/vms/{site}/{name}/stop?timeout={timeout}"
         return self._send(VmReport, "POST", path)
 
-    def delete_vm(self, site: str, name: str) -> None:
-        """Delete a machine with its disks."""
-        self._call("POST", f"/v1/vms/{site}/{name}/delete")
+    def delete_vm(self, site: str, name: str, *, disks: bool = False) -> DeletedVm:
+        """Delete a machine, with its disks if told so."""
+        path = f"/v1/vms/{site}/{name}/delete?disks={str(disks).lower()}"
+        return self._send(DeletedVm, "POST", path)
 
     def policies(self) -> tuple[ReplicationPolicy, ...]:
         """All policies."""
@@ -314,6 +319,10 @@ class Client:
         """Ask a job to stop."""
         return self._send(JobReport, "POST", f"/v1/jobs/{job}/cancel")
 
+    def restart(self, job: str) -> JobReport:
+        """Ask again for what a failed or cancelled job did not do; a new job."""
+        return self._send(JobReport, "POST", f"/v1/jobs/{job}/restart")
+
     def follow(self, job: str, *, pause: Moment, every: float = 0.5) -> Iterator[JobReport]:
         """Reports of a job until it has ended, the last one too; `pause` lets time pass."""
         while True:
@@ -362,6 +371,11 @@ class Client:
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableServerError(self.url, reason) from error
+
+
+def _trusted(url: str) -> bool | ssl.SSLContext:
+    """Whom to trust; for a plain address nobody: reading all certificates outlasts most calls."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
 
 
 def _error_of(answer: httpx.Response) -> HomeportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -19,6 +19,11 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> bool:
         """Wait; True when `wake` was set meanwhile."""
+
+
+def has_passed(span: timedelta, *, since: datetime, now: datetime) -> bool:
+    """Whether it is so long ago; what lies ahead was written before the clock was set back."""
+    return not timedelta(0) <= now - since < span
 
 
 class SystemClock:

@@ -43,6 +43,9 @@ class ServerSettings(BaseModel):
     look_interval: float = Field(default=0.5, gt=0)
     queue_interval: float = Field(default=0.25, gt=0)
     net_interval: float = Field(default=1.0, gt=0)  # between looks for other servers' changes
+    timer_interval: float = Field(default=10.0, gt=0)  # between looks at policies' commit timers
+    runs_kept: float = Field(default=2_592_000.0, gt=0)  # the engine's record of an ended job
+    sweep_interval: float = Field(default=86_400.0, gt=0)  # between looks for such records
     jobs_at_once: int = Field(default=50, ge=1)
     beat_every: float = Field(default=5.0, gt=0)
     leave_after: float = Field(default=10.0, gt=0)
@@ -68,6 +71,7 @@ class AgentSettings(BaseModel):
     state_dir: Path = Path("/var/lib/homeport-agent")
     libvirt_uri: str = "qemu:///system"
     wait: float = Field(default=20.0, gt=0)  # seconds of a long poll
+    immutable_files: bool = True  # of a fenced machine, where the file system can
     guestfs_kernel: Path | None = None  # an unpacked kernel package, where /boot has no kernel
     log_level: str = "info"
 

@@ -37,6 +37,7 @@ from homeport.interfaces.api.app import Services, create_app
 from homeport.interfaces.api.bell import Bell
 from homeport.interfaces.api.bind import check_bind
 from homeport.interfaces.api.routers import ROUTERS
+from homeport.interfaces.portal.pages import add_portal
 from homeport.lab.kvm import kvm_works
 from homeport.model.ids import HostName, SiteName, check_name
 from homeport.model.messages import StoreAddress
@@ -44,7 +45,10 @@ from homeport.orchestration.desk import AgentDesk
 from homeport.orchestration.engine import DBOS_VERSION, Engine, EngineSettings, Plan
 from homeport.orchestration.office import ServerOffice
 from homeport.orchestration.registry import PROGRAMS
+from homeport.orchestration.sweeping import RunSweep
 from homeport.orchestration.takeover import Beats
+from homeport.orchestration.timers import CommitTimers
+from homeport.providers.compute.hook import CONFIRMED
 from homeport.providers.compute.hypervisor import LibvirtCompute
 from homeport.providers.disks.filesystems import FileSystems
 from homeport.providers.disks.guestfs import Guestfs
@@ -125,7 +129,9 @@ def build_server(settings: ServerSettings) -> Server:
         catalog = _open_catalog(settings)
         stack.callback(catalog.close)
         engine = _build_engine(settings, catalog)
-        app = create_app(_services(settings, catalog, engine), ROUTERS)
+        services = _services(settings, catalog, engine)
+        app = create_app(services, ROUTERS)
+        add_portal(app, services.office)
         return Server(
             app=app, settings=settings, catalog=catalog, engine=engine, held=stack.pop_all()
         )
@@ -172,12 +178,31 @@ def _build_engine(settings: ServerSettings, catalog: Catalog) -> Engine:
 def _services(settings: ServerSettings, catalog: Catalog, engine: Engine) -> Services:
     bell = Bell()
     catalog.listen(bell.ring)
+    office = ServerOffice(catalog, engine, new_id=_new_id)
+    timers = CommitTimers(office, every=settings.timer_interval)
+    sweep = RunSweep(
+        engine.forget_runs,
+        keep=timedelta(seconds=settings.runs_kept),
+        every=settings.sweep_interval,
+        now=SystemClock().now,
+    )
+
+    def start() -> None:
+        engine.start()
+        timers.start()
+        sweep.start()
+
+    def stop() -> None:
+        sweep.stop()
+        timers.stop()
+        engine.stop()
+
     return Services(
-        office=ServerOffice(catalog, engine, new_id=_new_id),
+        office=office,
         agents=AgentsApi(AgentDesk(catalog), bell),
         bell=bell,
-        start=engine.start,
-        stop=engine.stop,
+        start=start,
+        stop=stop,
         net_seconds=settings.net_interval,
     )
 
@@ -217,6 +242,8 @@ def build_agent(settings: AgentSettings) -> Agent:
         open_reader=open_reader,
         open_base=open_base,
         compare_files=_file_systems(settings),
+        immutable=settings.immutable_files,
+        confirmed=CONFIRMED,
     )
     return Agent(
         shelf=Shelf(means),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from homeport.errors import RefusedError
+from homeport.errors import NotFoundError, RefusedError
 from homeport.model.codec import to_plain
-from homeport.model.ids import HostName, ItemId, JobId, SiteName, check_name
+from homeport.model.ids import HostName, ItemId, SiteName, check_name
 from homeport.model.item import ReplicatedItem, Seat, Side
 from homeport.model.messages import OperationState
 from homeport.model.protection import Event, State, advance
 from homeport.model.requests import (
+    Decision,
     DisableRequest,
     FailoverRequest,
     NoOptions,
@@ -34,10 +35,26 @@ from homeport.orchestration.places import (
     owner_of,
 )
 from homeport.orchestration.points import Choice, choose, parse_choice
-from homeport.orchestration.ports import ItemRow, Job, JobKind
+from homeport.orchestration.ports import ItemRow, Job, JobKind, JobState
 from homeport.orchestration.registry import PROGRAMS
 from homeport.orchestration.reversal import parse_way
 from homeport.orchestration.setting import belong, need_room, settle_first, shape
+
+
+class ItemDisabledError(NotFoundError):
+    """An item that there was, until its protection was ended."""
+
+    code = "ItemDisabled"
+
+    def __init__(self, job: Job) -> None:
+        ended = f" {job.ended_at:%Y-%m-%d %H:%M} UTC" if job.ended_at else ""
+        super().__init__(
+            f"{job.item_name} is not protected any more: it was disabled{ended}.",
+            cause=f"Job {job.id} ended its protection and removed what Homeport had made for it.",
+            remedy=f"What was done: homeport jobs show {job.id}. To protect the machine again: "
+            f"homeport protect SITE/{job.item_name} --to SITE.",
+        )
+        self.job = job.id
 
 
 def protect(books: Books, asked: ProtectRequest) -> Job:
@@ -146,21 +163,21 @@ def _check_planned(row: ItemRow, choice: object, *, again: bool) -> None:
         )
 
 
-def undo(books: Books, key: str) -> Job:
-    """Go back to the old machine; both sides must answer."""
+def undo(books: Books, key: str, *, by: str = "") -> Job:
+    """Go back to the old machine; both sides must answer. `by` as in `Decision`."""
     row = find(books, key)
     advance(row.state, Event.UNDO)
     for seat in (row.item.primary, row.item.recovery):
         need_alive(books, seat)
-    return _begin(books, row, JobKind.UNDO, to_plain(NoOptions, NoOptions()))
+    return _begin(books, row, JobKind.UNDO, to_plain(Decision, Decision(by=by)))
 
 
-def commit(books: Books, key: str) -> Job:
-    """Accept the failover."""
+def commit(books: Books, key: str, *, by: str = "") -> Job:
+    """Accept the failover. `by` as in `Decision`."""
     row = find(books, key)
     advance(row.state, Event.COMMIT)
     need_alive(books, row.item.running)
-    return _begin(books, row, JobKind.COMMIT, to_plain(NoOptions, NoOptions()))
+    return _begin(books, row, JobKind.COMMIT, to_plain(Decision, Decision(by=by)))
 
 
 def reprotect(books: Books, key: str, asked: ReprotectRequest) -> Job:
@@ -211,7 +228,9 @@ def test_cleanup(books: Books, key: str) -> Job:
             code="NoTest",
             remedy="Nothing to do.",
         )
-    need_alive(books, row.item.standby)
+    host = row.facts["test"].get("host")  # a failover may have come between
+    seats = (row.item.standby, row.item.running)
+    need_alive(books, next((seat for seat in seats if seat.host == host), row.item.standby))
     return _submit(books, JobKind.TEST_CLEANUP, row.item, to_plain(NoOptions, NoOptions()))
 
 
@@ -231,18 +250,6 @@ def disable(books: Books, key: str, asked: DisableRequest) -> Job:
     return _begin(books, row, JobKind.DISABLE, to_plain(DisableRequest, asked))
 
 
-def cancel(books: Books, key: str) -> Job:
-    """Ask a job to stop at a safe place; one that has ended is refused."""
-    job = books.job(JobId(key))
-    if not books.ask_cancel(job.id):
-        raise RefusedError(
-            f"Job {job.id} has ended: {job.state.value}.",
-            code="JobEnded",
-            remedy="Nothing to do.",
-        )
-    return books.job(job.id)
-
-
 def find(books: Books, key: str) -> ItemRow:
     """
     An item by name or id.
@@ -252,7 +259,25 @@ def find(books: Books, key: str) -> ItemRow:
         NotFoundError: there is no such item.
     """
     check_name("item", key)
-    return books.find_item(key)
+    try:
+        return books.find_item(key)
+    except NotFoundError as error:
+        ended = disabled_by(books, key)
+        if ended is None:
+            raise
+        raise ItemDisabledError(ended) from error
+
+
+def disabled_by(books: Books, key: str) -> Job | None:
+    """The newest job that ended the protection of an item of this name or id, if one did."""
+    return next(
+        (
+            job
+            for job in books.jobs(state=JobState.SUCCEEDED)
+            if job.kind is JobKind.DISABLE and key in (job.item, job.item_name)
+        ),
+        None,
+    )
 
 
 def move(books: Books, row: ItemRow, event: Event) -> None:

@@ -72,8 +72,8 @@ class Reversal:
         host = self.site.host(self.asked.host or self.row.item.standby.host)
         if self.asked.pool is not None:
             return Setting(value=self.asked.pool)
-        if host is None or not host.pools or not left_in or host.pool(left_in):
-            return Setting(value=left_in)
+        if host is None or not host.memory or not left_in or host.pool(left_in):
+            return Setting(value=left_in)  # as before, also where no inventory has come yet
         if self.moves:
             return Setting(value=next(p.name for p in host.pools if p.writable))
         name = made_name(self.row.item.running.pool or left_in, ACCOUNT_SUFFIX)
@@ -106,6 +106,9 @@ class Reversal:
             networks=tuple(sorted({to for to in self.networks(running).values() if to})),
             memory=definition.memory if definition else 0,
             pool=self.item.standby.pool,
+            new_pool=self.pool.new,
+            name=self.row.item.name,
+            definition=definition,
         )
 
     def left_in(self, kind: ResourceKind) -> str:
@@ -164,12 +167,12 @@ def _check_place(around: Surroundings, seat: Seat, asked: ReprotectRequest) -> N
         place(around, Wanted(need=need, host=asked.host, pool=asked.pool))
         return
     host = around.host(seat.host)
-    if asked.pool is None or host is None or not host.pools or host.pool(asked.pool):
+    if asked.pool is None or host is None or not host.memory or host.pool(asked.pool):
         return
     raise NotFoundError(
         f"{seat.host} has no pool {asked.pool}.",
         code="UnknownPool",
-        cause=f"Its pools: {', '.join(pool.name for pool in host.pools)}.",
+        cause=f"Its pools: {', '.join(pool.name for pool in host.pools) or 'none'}.",
         remedy=f"Correct the name, or make the pool there (homeport site show {seat.site}).",
     )
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 
 import structlog
@@ -45,6 +46,7 @@ WORKFLOW = "run_job"
 MOST_TAKEOVERS = 5
 """A run that so many servers died with is not tried again: it may be what they died of."""
 
+FORGOTTEN_AT_ONCE = 500
 DRAIN_SECONDS = 2.0
 """How long a stopping engine waits for transactions under way; waits are interrupted at once."""
 NO_LONGER_FITS = (errors.DBOSUnexpectedStepError, errors.DBOSStepNondeterminismError)
@@ -270,6 +272,22 @@ class Engine:
         return tuple(
             _job_of(run.workflow_id) for run in runs if run.app_version not in (None, RUN_VERSION)
         )
+
+    def forget_runs(self, ended_before: datetime) -> int:
+        """Remove the engine's record of runs that ended before then; how many. Jobs' rows stay."""
+        forgotten = 0
+        while True:
+            runs = DBOS.list_workflows(
+                status=["SUCCESS", "ERROR", "CANCELLED"],
+                completed_before=ended_before.isoformat(),
+                limit=FORGOTTEN_AT_ONCE,
+                load_input=False,
+                load_output=False,
+            )
+            DBOS.delete_workflows([run.workflow_id for run in runs])
+            forgotten += len(runs)
+            if len(runs) < FORGOTTEN_AT_ONCE:
+                return forgotten
 
     def _config(self, url: str) -> DBOSConfig:
         config: DBOSConfig = {

@@ -15,7 +15,8 @@ from datetime import datetime
 from homeport.errors import RefusedError
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.ids import HostName, ItemId
-from homeport.model.item import ReplicatedItem, Role, Seat, Side
+from homeport.model.item import ReplicatedItem, Role
+from homeport.model.machine import PowerState
 from homeport.model.messages import OperationState, PointReport
 from homeport.model.operations import (
     At,
@@ -30,13 +31,13 @@ from homeport.model.operations import (
 )
 from homeport.model.position import Position
 from homeport.model.protection import Event, State
+from homeport.model.rehearsal import rehearsed
 from homeport.model.reports import LossReceipt
-from homeport.model.requests import FailoverRequest
+from homeport.orchestration.course import Course, plot
 from homeport.orchestration.networks import towards
 from homeport.orchestration.points import Choice, NoSuchPointError, choose, parse_choice
 from homeport.orchestration.ports import JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
-    Known,
     advance_item,
     ask,
     assign_roles,
@@ -48,7 +49,7 @@ from homeport.orchestration.program import (
     stop,
     unreachable,
 )
-from homeport.orchestration.receipt import Loss, write_receipt
+from homeport.orchestration.receipt import Boot, Loss, downtime_of, write_receipt
 
 TASKS = (
     "Prerequisite check",
@@ -67,70 +68,22 @@ LISTED_PATIENCE = 10.0
 LAND_PATIENCE = 60.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
-    """
-    What is done, settled before anything changes.
-
-    `again`: the owner has changed already, by an earlier failover of this item; `fenced` is what
-    that one's fence found, None when it was not reached.
-    """
-
-    known: Known
-    asked: FailoverRequest
-    origin: Side  # that ran the machine before the failover
-    again: bool
-    fenced: dict[str, Json] | None
-    booted: bool  # a machine of an earlier failover runs
-    stopped_at: str | None  # when the owner first changed: nothing was written there after it
-
-    @property
-    def item(self) -> ReplicatedItem:
-        """The item as it was when the job began."""
-        return self.known.item
-
-    @property
-    def source(self) -> Seat:
-        """The side that is left."""
-        return self.item.seat(self.origin)
-
-    @property
-    def target(self) -> Seat:
-        """The side that takes over."""
-        return self.item.seat(self.origin.other)
-
-
 def failover(run: JobRun) -> dict[str, Json]:
     """The program of `JobKind.FAILOVER` and `JobKind.PLANNED_FAILOVER`."""
     course = plot(read_item(run), run.job.request)
     try:
         run.task(CHECK)
         _check(run, course)
-        point = _point(run, course)
+        point, stopping_at = _point(run, course)
         check_cancel(run)
     except JobStoppedError as stopped:
         _turn_back(run, course, stopped.error)
         raise
     try:
         item = _change_owner(run, course)
-        return _take_over(run, course, item, point)
+        return _take_over(run, course, item, point, stopping_at=stopping_at)
     except JobStoppedError as stopped:
         raise _broken(run, course.item.id, stopped.error) from stopped
-
-
-def plot(known: Known, request: dict[str, Json]) -> Course:
-    """The course of a request: a pure function of what was known when the job began."""
-    before = known.row.facts.get("failover")
-    origin = Side(before["from"]) if before else known.item.active
-    return Course(
-        known=known,
-        asked=from_plain(FailoverRequest, request),
-        origin=origin,
-        again=before is not None,
-        fenced=before.get("fence") if before else None,
-        booted=bool(before and before.get("booted")),
-        stopped_at=before.get("at") if before else None,
-    )
 
 
 def _check(run: JobRun, course: Course) -> None:
@@ -157,11 +110,13 @@ def _check(run: JobRun, course: Course) -> None:
         )
 
 
-def _point(run: JobRun, course: Course) -> Position:
-    """The point to boot, landed."""
+def _point(run: JobRun, course: Course) -> tuple[Position, str | None]:
+    """The point to boot, landed; and when the machine began to be shut down, if it was."""
     choice = parse_choice(course.asked.point)
     if course.asked.planned and not course.again:
-        return _last_writes(run, course)
+        run.task(SHUT_DOWN)
+        began = run.step("the machine is shut down", lambda vault: vault.now().isoformat())
+        return _last_writes(run, course), began
     run.skip(SHUT_DOWN, "not planned: the source is not asked to shut down")
     if choice is Choice.LATEST and not course.again:
         run.task(SYNCHRONIZE)
@@ -169,10 +124,10 @@ def _point(run: JobRun, course: Course) -> Position:
         if landed is None:
             error = NoSuchPointError(course.item.name, str(choice), cause="Nothing has landed yet.")
             raise JobStoppedError(error.as_dict())
-        return landed
+        return landed, None
     run.skip(SYNCHRONIZE, "the point is among those that have landed")
     listed = run.step("choose the point", lambda vault: _chosen(vault, course, choice))
-    return Position.parse(listed)
+    return Position.parse(listed), None
 
 
 def _chosen(vault: Vault, course: Course, choice: Choice | Position) -> Json:
@@ -194,7 +149,6 @@ def _land(run: JobRun, course: Course, *, until: Position | None) -> Position | 
 
 def _last_writes(run: JobRun, course: Course) -> Position:
     """Shut the machine down, ship and land its last writes; if that fails, start it again."""
-    run.task(SHUT_DOWN)
     order = FinalCapture(
         item=course.item.id, epoch=course.item.epoch, timeout=course.asked.guest_timeout
     )
@@ -258,42 +212,48 @@ def _change_owner(run: JobRun, course: Course) -> ReplicatedItem:
 
 
 def _take_over(
-    run: JobRun, course: Course, item: ReplicatedItem, point: Position
+    run: JobRun,
+    course: Course,
+    item: ReplicatedItem,
+    point: Position,
+    *,
+    stopping_at: str | None,
 ) -> dict[str, Json]:
     fence = _fence(run, course, item)
     run.task(START)
+    boot = _boot(run, course, item, point)
+    run.task(RECEIPT)
+    _wait_until_listed(run, course, point)
+    end = End(course=course, item=item, point=point, fence=fence, boot=boot, began=stopping_at)
+    receipt = run.step("write the receipt", lambda vault: _booted(vault, end))
+    rto = (boot.ran_at - run.job.created_at).total_seconds()
+    return {
+        "point": str(point),
+        "site": course.target.site,
+        "host": course.target.host,
+        "machine": course.target.machine,
+        "rto": max(0.0, rto),
+        "downtime": receipt["downtime"],
+        "rehearsed": rehearsed(course.item, course.known.row.facts).counts,
+        **to_plain(PromoteFacts, boot.facts),
+        "receipt": receipt,
+    }
+
+
+def _boot(run: JobRun, course: Course, item: ReplicatedItem, point: Position) -> Boot:
+    waited = course.asked.guest_timeout
     order = Promote(
         item=item.id,
         epoch=item.epoch,
         position=point,
         machine=course.target.machine,
         networks=towards(course.known.row.facts, course.origin.other),
-        guest_timeout=course.asked.guest_timeout,
+        guest_timeout=waited,
     )
-    booted = need(
-        run,
-        "boot the point",
-        course.target.host,
-        order,
-        PromoteFacts,
-        patience=LAND_PATIENCE,
-        shielded=True,
-    )
-    run.task(RECEIPT)
-    _wait_until_listed(run, course, point)
-    receipt = run.step(
-        "write the receipt", lambda vault: _booted(vault, course, item, point, fence)
-    )
-    took = (booted.started_at - run.job.created_at).total_seconds()
-    return {
-        "point": str(point),
-        "site": course.target.site,
-        "host": course.target.host,
-        "machine": course.target.machine,
-        "rto": took,
-        **to_plain(PromoteFacts, booted),
-        "receipt": receipt,
-    }
+    host, patience = course.target.host, LAND_PATIENCE
+    facts = need(run, "boot the point", host, order, PromoteFacts, patience=patience, shielded=True)
+    told = run.step("the machine runs", lambda vault: vault.now().isoformat())
+    return Boot(facts=facts, told_at=datetime.fromisoformat(told), waited=waited)
 
 
 def _fence(run: JobRun, course: Course, item: ReplicatedItem) -> dict[str, Json]:
@@ -338,29 +298,46 @@ def _wait_until_listed(run: JobRun, course: Course, point: Position) -> None:
     run.wait("the point is listed", look, patience=LISTED_PATIENCE, shielded=True)
 
 
-def _booted(
-    vault: Vault,
-    course: Course,
-    item: ReplicatedItem,
-    point: Position,
-    fence: dict[str, Json],
-) -> Json:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """How a failover came out; `began` is when a planned one began to shut the machine down."""
+
+    course: Course
+    item: ReplicatedItem
+    point: Position
+    fence: dict[str, Json]
+    boot: Boot
+    began: str | None
+
+    def down_since(self, owner_changed_at: str) -> datetime | None:
+        """When the old machine's service ended, if this failover ended it."""
+        if self.began is not None:
+            return datetime.fromisoformat(self.began)
+        ran = (self.fence["facts"] or {}).get("was") == PowerState.RUNNING
+        return datetime.fromisoformat(owner_changed_at) if ran and not self.course.again else None
+
+
+def _booted(vault: Vault, end: End) -> Json:
+    course, item = end.course, end.item
     before = vault.item(item.id).facts["failover"]
     advance_item(vault, item.id, Event.BOOTED, seen=State.FAILING_OVER)
-    facts = fence["facts"]
+    facts = end.fence["facts"]
     receipt = write_receipt(
         Loss(
-            point=point,
+            point=end.point,
             listed=listed_points(vault, item, course.target.host),
             captured=Position.parse(before["captured"]) if before["captured"] else None,
             fence=from_plain(FenceFacts, facts) if facts else None,
             planned=course.asked.planned,
             stopped_at=datetime.fromisoformat(before["at"]),
             now=vault.now(),
+            downtime=downtime_of(
+                end.boot, began_at=end.down_since(before["at"]), host=course.target.host
+            ),
         )
     )
     plain = to_plain(LossReceipt, receipt)
-    changed = {**before, "booted": True, "point": str(point)}
+    changed = {**before, "booted": True, "point": str(end.point)}
     vault.put_facts(item.id, {"failover": changed, "receipt": plain, "problem": None})
     return plain
 

@@ -96,8 +96,9 @@ def _check(run: JobRun, known: Known) -> Enabling:
     problems = list(source.problems)
     if source.definition is None:
         raise _not_protectable(known, problems)
-    item, networks = _settle(run, known, source.definition, asked)
-    plan = Enabling(known=known, item=item, definition=source.definition, networks=networks)
+    definition = source.definition.unmanaged() if asked.unmanaged else source.definition
+    item, networks = _settle(run, known, definition, asked)
+    plan = Enabling(known=known, item=item, definition=definition, networks=networks)
     problems += _prepare(run, plan, only_check=True)
     if problems:
         raise _not_protectable(known, problems)
@@ -189,6 +190,7 @@ def _arm(run: JobRun, plan: Enabling) -> Arm:
                 machine=item.primary.machine,
                 cache=cache,
                 policy=policy,
+                unmanaged=from_plain(ProtectRequest, run.job.request).unmanaged,
             ),
         )
 
@@ -213,7 +215,10 @@ def _seed(run: JobRun, plan: Enabling) -> dict[str, Json]:
         moved = source.bytes_moved if source else 0
         began = vault.item(item.id).facts.get("seed_began")
         seed = (vault.now() - datetime.fromisoformat(began)).total_seconds() if began else took
+        target = fresh_report(vault, item.id, item.recovery.host, item.epoch)
+        changed = sum(one.changed for one in target.points) if target else 0
         facts = {"enable_took": took, "enable_moved": moved, "seed_took": seed}
+        facts["enable_changed"] = changed
         vault.put_facts(item.id, {**facts, "seed_began": None, "problem": None})
         return {"enable_took": took, "bytes_moved": moved}
 

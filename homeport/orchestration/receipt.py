@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from homeport.model.messages import PointReport, UnsentReport
-from homeport.model.operations import FenceFacts
+from homeport.model.operations import FenceFacts, PromoteFacts
 from homeport.model.position import Position
-from homeport.model.reports import LossReceipt
+from homeport.model.reports import Downtime, LossReceipt
 from homeport.units import show_size
 
 NOTHING_LOST = "nothing: the machine was shut down and its last writes were carried over"
 NOT_KNOWN = "not known until the old side is back"
 FENCED = "the source answered and was switched off"
 SHUT_DOWN = "the source was shut down by this job"
+MEASURED = (
+    "by the server's clock, from its order to stop the machine to the answer that it runs; the "
+    "guest's own part of that by the clock of {host}"
+)
 CONFIRMED = "it did not answer; by asking for the failover it was taken to be down"
 
 
@@ -40,6 +44,7 @@ class Loss:
     planned: bool
     stopped_at: datetime  # when the old side lost the ownership
     now: datetime
+    downtime: Downtime | None = None
 
 
 def write_receipt(loss: Loss) -> LossReceipt:
@@ -63,6 +68,41 @@ def write_receipt(loss: Loss) -> LossReceipt:
         left_out=left_out,
         known=NOTHING_LOST if nothing else _known(unsent, left_out),
         assumption=_assumption(loss),
+        downtime=loss.downtime,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Boot:
+    """
+    A boot as the server saw it: `told_at` is when the answer came, by the server's own clock.
+
+    `waited` are the seconds the guest was given to answer, on the host it was booted on.
+    """
+
+    facts: PromoteFacts
+    told_at: datetime
+    waited: float
+
+    @property
+    def ran_at(self) -> datetime:
+        """When the machine ran: the answer, less what the guest took, or was given, to answer."""
+        facts = self.facts
+        if facts.answered_at is None:
+            return self.told_at - timedelta(seconds=self.waited)
+        return self.told_at - max(facts.answered_at - facts.started_at, timedelta(0))
+
+
+def downtime_of(boot: Boot, *, began_at: datetime | None, host: str) -> Downtime | None:
+    """The interruption that began at `began_at`, by the server's clock; None if nobody saw it."""
+    if began_at is None:
+        return None
+    answered = _span(began_at, boot.told_at) if boot.facts.answered_at else None
+    return Downtime(
+        began_at=began_at,
+        started=_span(began_at, boot.ran_at) or 0.0,
+        answered=answered,
+        measured=MEASURED.format(host=host),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from homeport.errors import NotFoundError, RefusedError
 from homeport.model.codec import from_plain, to_plain
+from homeport.model.estimate import Span
 from homeport.model.ids import HostName, JobId
 from homeport.model.item import ReplicatedItem, Role
 from homeport.model.machine import MachineDefinition, PowerState
@@ -246,7 +247,9 @@ def _lock(run: JobRun, plan: Plan) -> int:
     item, old = plan.item, plan.old
     known = sum(disk.unsent for disk in old.disks)
     if not old.tracked:
-        run.skip(LOCK, f"{item.standby.host} has no record of this item, so no machine to lock")
+        host, there = item.standby.host, old.machine_state is not PowerState.ABSENT
+        then = "what is there is locked with its disks" if there else "so no machine to lock"
+        run.skip(LOCK, f"{host} has no record of this item, {then}")
         return known
     if old.lock == plan.lock and old.machine_state in (PowerState.OFF, PowerState.ABSENT):
         run.skip(LOCK, "it is off and locked already")
@@ -271,8 +274,11 @@ def _requirements(vault: Vault, plan: Plan) -> Json:
             vault.map_network(item.running.site, network, item.standby.site, to)
     facts = remember(vault.item(item.id).facts, item.active.other, target.networks)
     facts |= put_in_place(vault, item, target, plan.definition)
+    total = to_plain(Span, plan.review.ours.total)
+    facts["expected"] = {"job": plan.job, **total}
     facts["rates"] = measured(as_sides_digest(given.rates, plan.running, plan.old))
-    vault.put_item(item)
+    if given.moves:
+        vault.put_item(item)
     vault.put_facts(item.id, facts)
     return {}
 
@@ -293,7 +299,8 @@ def _leave_host(vault: Vault, plan: Plan) -> Json:
 
 
 def _complete(vault: Vault, plan: Plan, missing: int, made: ReplicaFacts) -> Json:
-    """The old side is back: what it held that never arrived is known now."""
+    """The replica has its pool; what the old side held that never arrived is known now."""
+    vault.put_item(plan.item)
     plain = vault.item(plan.item.id).facts.get("receipt")
     if plain is None:
         return {}
@@ -341,7 +348,7 @@ def _stopped(run: JobRun, known: Known, problem: Problem, *, began: bool) -> Non
         item = vault.item(known.item.id).item  # its standby side may have moved to another host
         seen = (State.REPROTECTING, State.RESYNCING)
         if any(vault.move(item.id, Event.REPROTECT_STOPPED, seen=state) for state in seen):
-            vault.put_facts(item.id, {"problem": problem})
+            vault.put_facts(item.id, {"problem": problem, "expected": None})
             if began:
                 roles = {item.running.host: (Role.RUNNING, False)}
                 assign_roles(vault, item.id, {**roles, item.standby.host: (Role.FENCED, False)})

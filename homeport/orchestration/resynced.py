@@ -28,7 +28,7 @@ from homeport.orchestration.program import (
     waiting_on,
     watch,
 )
-from homeport.orchestration.rates import link_rate, remember_resync
+from homeport.orchestration.rates import learned, measured, rates_of, remember_resync
 
 RESYNC_TASKS = (
     "Resynchronisation",
@@ -167,37 +167,42 @@ class End:
 def _done(vault: Vault, run: JobRun, item: ReplicatedItem, end: End) -> Json:
     """The item is protected the other way; what the resync came to is kept as its fact."""
     advance_item(vault, item.id, Event.RESYNCED, seen=State.RESYNCING)
-    source = fresh_report(vault, item.id, item.running.host, item.epoch)
-    now, moved = vault.now(), source.bytes_moved if source else None
-    took = (now - run.job.created_at).total_seconds()
+    record = _record(vault, run, item, end)
+    facts, plan = vault.item(item.id).facts, end.review.plan
     came_to = {
         "point": end.point,
-        "bytes_moved": moved,
-        "took": took,
-        "ended_at": now.isoformat(),
+        "bytes_moved": record.moved,
+        "took": record.actual,
+        "preparing": record.preparing,
+        "ended_at": record.ended_at.isoformat(),
     }
-    facts = vault.item(item.id).facts
-    link = link_rate(moved or 0, (now - end.began).total_seconds())
     kept = {
         "resync": {**_summary(end.review), **came_to},
-        "resyncs": remember_resync(facts, _record(end.review, moved, took, now)),
-        "rates": {**facts.get("rates", {}), **({"link": link} if link else {})},
+        "resyncs": remember_resync(facts, record),
+        "rates": measured(learned(rates_of(facts), plan, record)),
         "problem": None,
+        "expected": None,
     }
     vault.put_facts(item.id, kept)
     return came_to
 
 
-def _record(review: Review, moved: int | None, took: float, now: datetime) -> ResyncRecord:
+def _record(vault: Vault, run: JobRun, item: ReplicatedItem, end: End) -> ResyncRecord:
+    source = fresh_report(vault, item.id, item.running.host, item.epoch)
+    target = fresh_report(vault, item.id, item.standby.host, item.epoch)
+    listed = {str(point.position): point.changed for point in target.points} if target else {}
+    review, now, began_at = end.review, vault.now(), run.job.created_at
     total = review.ours.total
     return ResyncRecord(
         direction=review.direction,
         way=review.way.value,
         planned=review.sends,
-        moved=moved,
+        moved=source.bytes_moved if source else None,
         estimated=total.likely.total_seconds(),
         low=total.low.total_seconds(),
         high=total.high.total_seconds(),
-        actual=took,
+        actual=(now - began_at).total_seconds(),
         ended_at=now,
+        preparing=(end.began - began_at).total_seconds(),
+        changed=listed.get(end.point),
     )

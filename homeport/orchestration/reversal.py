@@ -13,6 +13,7 @@ from homeport.errors import RefusedError
 from homeport.model.operations import Problem, SideFacts
 from homeport.model.planning import Way
 from homeport.model.protection import State
+from homeport.model.rehearsal import rehearsed
 from homeport.model.review import Review, ReviewInput, review
 from homeport.orchestration.customise import Reversal, settle
 from homeport.orchestration.rates import as_sides_digest, checksum_term
@@ -47,14 +48,16 @@ def make_review(
             cache_is_new=given.cache_url != given.cache,
             lock=given.lock,
             old_pool=given.row.item.standby.pool,
+            moves=given.moves,
             rates=as_sides_digest(given.rates, running, old),
             enable_took=checksum_term(facts),
             keep_machine=given.asked.keep_machine,
             drill=bool(facts.get("test")),
+            rehearsal=rehearsed(given.item, facts),
         )
     )
     problems = (*made.problems, *_cache_problems(given), *_pool_problems(given, old))
-    return replace(_reworded(made, forced), problems=problems)
+    return replace(_reworded(given, made, forced, old), problems=problems)
 
 
 def _forced(given: Reversal, old: SideFacts | None) -> Way | None:
@@ -112,15 +115,31 @@ def _as_if(old: SideFacts | None, forced: Way | None) -> SideFacts | None:
     return replace(old, disks=tuple(doubted))
 
 
-def _reworded(made: Review, forced: Way | None) -> Review:
+def _reworded(given: Reversal, made: Review, forced: Way | None, old: SideFacts | None) -> Review:
     """A full copy that was asked for says so, and what becomes of the old disks."""
     if forced is not Way.FULL or not made.disks:
         return made
     reason = FORCED[Way.FULL]
+    kept = _kept_words(given, old)
     plans = tuple(replace(disk, reason=reason) for disk in made.plan.disks)
-    disks = tuple(replace(disk, reason=reason) for disk in made.disks)
+    disks = tuple(
+        replace(disk, reason=reason, actions=(*disk.actions, *kept.get(disk.disk, ())))
+        for disk in made.disks
+    )
     plan = replace(made.plan, common=None, disks=plans)
     return replace(made, reason=reason, plan=plan, disks=disks)
+
+
+def _kept_words(given: Reversal, old: SideFacts | None) -> dict[str, tuple[str, ...]]:
+    """What becomes of each old disk that a full copy has for a successor."""
+    leaves = _leaves_disks(given, old)
+    words: dict[str, tuple[str, ...]] = {}
+    for disk in old.disks if old else ():
+        if disk.exists:
+            stays = f"kept: {disk.path} stays where it is and as it is"
+            aside = f"kept: {disk.path} becomes {disk.disk}-replaced-* until it expires"
+            words[disk.disk] = (stays if leaves else aside,)
+    return words
 
 
 def _cache_problems(given: Reversal) -> list[Problem]:

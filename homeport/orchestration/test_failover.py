@@ -8,6 +8,7 @@ has proved that nothing of it is left.
 from __future__ import annotations
 
 from homeport.model.codec import from_plain, to_plain
+from homeport.model.ids import HostName
 from homeport.model.operations import (
     At,
     LandAll,
@@ -17,6 +18,7 @@ from homeport.model.operations import (
     TestCleanup,
 )
 from homeport.model.position import Position
+from homeport.model.rehearsal import direction_of
 from homeport.model.requests import TestFailoverRequest
 from homeport.orchestration.failover import listed_points
 from homeport.orchestration.points import Choice, choose, parse_choice
@@ -91,7 +93,11 @@ def _point(run: JobRun, known: Known, asked: TestFailoverRequest) -> Position:
 
 
 def _note(vault: Vault, known: Known, order: TestBoot, facts: PromoteFacts | None) -> Json:
+    before = vault.item(known.item.id).facts.get("test") or {}
     drill: dict[str, Json] = {
+        "began_at": before.get("began_at", vault.now().isoformat()),
+        "direction": direction_of(known.item),
+        "host": known.item.standby.host,
         "point": str(order.position),
         "machine": order.machine,
         "network": order.network,
@@ -127,7 +133,7 @@ def test_cleanup(run: JobRun) -> dict[str, Json]:
     check_cancel(run)
     run.task(REMOVE)
     order = TestCleanup(item=known.item.id, machine=machine)
-    host = known.item.standby.host
+    host = HostName(drill.get("host", known.item.standby.host))  # a failover may have come between
     outcome = ask(run, "remove the drill", host, order, patience=PATIENCE, shielded=True)
     if not outcome.done:
         raise JobStoppedError(problem_of(outcome, host, PATIENCE))

@@ -21,7 +21,7 @@ from homeport.model.operations import (
     Unfence,
 )
 from homeport.model.protection import Event, State
-from homeport.orchestration.failover import Course, plot
+from homeport.orchestration.course import Course, plot
 from homeport.orchestration.ports import JobRun, JobStoppedError, Json, Vault
 from homeport.orchestration.program import (
     advance_item,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from homeport.catalog.vault import VaultRows
 from homeport.errors import RefusedError
 from homeport.model.messages import OperationState, Progress
 from homeport.model.operations import Fence, LandAll
+from homeport.orchestration import engine
 from homeport.orchestration.ports import JobKind, JobRun, JobState, JobStoppedError, Json, Vault
 from tests.rooms import Room, running_room, wait_for
 from tests.vaults import HOST_E, HOST_W
@@ -377,3 +379,44 @@ def test_runs_of_another_version_are_named(room: Room) -> None:
         assert room.engine.stranded() == named
     room.resume(job)
     room.ended(job)
+
+
+def records_of(room: Room, job: str) -> set[str]:
+    """The engine's tables that speak of a job's run."""
+    schema = "" if room.catalog.engine.dialect.name == "sqlite" else "dbos."
+    tables = ("workflow_status", "workflow_input", "workflow_output", "operation_outputs")
+    with room.catalog.engine.connect() as connection:
+        found = {
+            table: connection.execute(
+                text(f"SELECT count(*) FROM {schema}{table} WHERE workflow_uuid = :w"),
+                {"w": f"{job}:1"},
+            ).scalar_one()
+            for table in tables
+        }
+    return {table for table, count in found.items() if count}
+
+
+def test_runs_that_ended_before_are_forgotten_and_their_jobs_are_not(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FORGOTTEN_AT_ONCE", 2)
+    begun_at = datetime.now(UTC)
+    kept = [room.ended(room.submit(journey, room.item())) for _ in range(3)]
+    room.agents[HOST_W].deaf.set()
+    open_job = room.submit(journey, room.item())
+    wait_for(lambda: len(room.job(open_job).tasks) > 0, "the open job's begin")
+    ended = {job.id for job in kept}
+    wait_for(
+        lambda: all("workflow_output" in records_of(room, job) for job in ended),
+        "the engine's own record of the ends",
+    )
+    before = room.engine.forget_runs(begun_at - timedelta(days=1))
+    assert (before, [len(records_of(room, job)) for job in ended]) == (0, [4] * 3)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    assert room.engine.forget_runs(later) >= 3
+    assert [records_of(room, job) for job in ended] == [set()] * 3
+    assert [room.job(job.id) for job in kept] == kept
+    assert "workflow_status" in records_of(room, open_job)
+    assert room.engine.forget_runs(later) == 0
+    room.agents[HOST_W].deaf.clear()
+    assert room.ended(open_job).state is JobState.SUCCEEDED

@@ -44,7 +44,7 @@ EVERY = [2, 3] * 120
 MOMENT = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+(Z|\+00:00)")
 SPANS = frozenset(
     {"took", "rto", "enable_took", "seed_took", "missing_seconds", "checksum", "low", "high"}
-    | {"actual"}
+    | {"actual", "started", "answered", "preparing", "fixed"}
 )
 
 JOBS: dict[str, tuple[Sequence[Request], Request]] = {

@@ -147,6 +147,29 @@ class TestProtect:
 
 
 class TestFailover:
+    def test_a_planned_one_reports_how_long_the_machine_was_away(self, deck: Deck) -> None:
+        done(deck, *COMMITTED, reprotect())
+        deck.tick(30)
+        job = done(deck, failover(planned=True))
+        shown = deck.view().receipt.downtime
+        assert job.result is not None
+        assert job.result["downtime"]["started"] == shown.started > 0
+        assert shown.answered >= shown.started
+        assert shown.began_at >= job.created_at
+        assert "the server's clock" in shown.measured
+        assert job.result["rehearsed"] is False
+
+    @pytest.mark.parametrize(("deaf", "told"), [(False, True), (True, False)])
+    def test_one_that_was_lost_before_is_not_told(self, deck: Deck, deaf: bool, told: bool) -> None:
+        done(deck, protect())
+        deck.east.deaf = deaf
+        done(deck, failover())
+        assert (deck.view().receipt.downtime is not None) is told
+
+    def test_another_point_interrupts_nothing_that_served(self, deck: Deck) -> None:
+        done(deck, *PENDING, failover(point="latest-processed"))
+        assert deck.view().receipt.downtime is None
+
     def test_latest_lands_fences_and_boots(self, deck: Deck) -> None:
         done(deck, protect())
         deck.east.capture(item_of(deck).id)
@@ -531,6 +554,25 @@ class TestDrill:
         assert "shop-test" not in deck.west.machines
         assert deck.view().test is None
         assert deck.view().facts["last_drill"]["verified"] is True
+
+    def test_a_failback_is_rehearsed_only_by_a_drill_since_the_reprotect(self, deck: Deck) -> None:
+        done(deck, protect(), drill(), clean_up())
+        assert deck.view().rehearsal.counts
+        done(deck, failover(), commit(), reprotect())
+        found = deck.view().rehearsal
+        assert (found.site, found.failback, found.counts) == ("east", True, False)
+        assert "earlier direction" in found.missing
+        done(deck, drill())
+        assert "has not been cleaned up" in deck.view().rehearsal.missing
+        done(deck, clean_up())
+        assert deck.view().rehearsal.counts
+
+    def test_one_that_a_failover_came_upon_is_cleaned_up_where_it_runs(self, deck: Deck) -> None:
+        done(deck, protect(), drill(), failover())
+        deck.east.deaf = True
+        done(deck, clean_up())
+        assert "shop-test" not in deck.west.machines
+        assert deck.view().test is None
 
     def test_one_that_does_not_boot_leaves_nothing(self, deck: Deck) -> None:
         done(deck, protect())

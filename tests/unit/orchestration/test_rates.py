@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from homeport.model.estimate import DEFAULT_RATES, Rates
-from homeport.model.ids import ItemId
+from homeport.model.estimate import DEFAULT_RATES, Rates, digested, estimate
+from homeport.model.ids import DiskName, ItemId
 from homeport.model.item import Role
 from homeport.model.manifest import Consistency
-from homeport.model.messages import ItemReport, PointReport, Progress
+from homeport.model.messages import ItemReport, PointReport
+from homeport.model.planning import DiskPlan, ResyncPlan, Way
 from homeport.model.position import Position
 from homeport.model.reports import ResyncRecord
 from homeport.orchestration.rates import (
+    LONGEST_FIXED,
+    LOOKED_AT,
+    NAMES,
     basis_of,
     checksum_term,
     churn_of,
+    delta_of,
+    learned,
     link_rate,
     measured,
     rates_of,
@@ -41,14 +48,13 @@ def point(number: int, at: float, changed: int) -> PointReport:
     )
 
 
-def report(*points: PointReport, rate: float = 0.0) -> ItemReport:
+def report(*points: PointReport) -> ItemReport:
     return ItemReport(
         item=ItemId("i"),
         role=Role.SOURCE,
         epoch=1,
         phase="replicating",
         points=points,
-        progress=Progress(rate=rate) if rate else None,
     )
 
 
@@ -67,24 +73,146 @@ def test_churn(points: tuple[PointReport, ...], churn: float) -> None:
     assert churn_of(points) == churn
 
 
-LINKS: dict[str, tuple[dict[str, Any], float, float]] = {
-    "nothing measured": ({}, 0.0, DEFAULT_RATES.link),
-    "what is moving now": ({"rates": {"link": 7e6}}, 9e6, 9e6),
-    "the last resync": ({"rates": {"link": 7e6}}, 0.0, 7e6),
-    "the first copy": ({"seed_took": 10.0, "enable_moved": GiB}, 0.0, GiB / 10),
-    "its job, of an older server": ({"enable_took": 20.0, "enable_moved": GiB}, 0.0, GiB / 20),
-    "one too small to tell": ({"seed_took": 1.0, "enable_moved": MiB}, 0.0, DEFAULT_RATES.link),
-    "a resync before the first copy": (
-        {"rates": {"link": 7e6}, "seed_took": 10.0, "enable_moved": GiB},
-        0.0,
+LINKS: dict[str, tuple[dict[str, Any], float]] = {
+    "nothing measured": ({}, 0.0),
+    "the first copy": ({"seed_took": 10.0, "enable_changed": GiB}, GiB / 10),
+    "less what is spent at any size": (
+        {"seed_took": 10.0, "enable_changed": GiB, "rates": {"fixed": 2.0}},
+        GiB / 8,
+    ),
+    "as it was stored, of an older server": ({"seed_took": 10.0, "enable_moved": GiB}, GiB / 10),
+    "its job, of a still older one": ({"enable_took": 20.0, "enable_moved": GiB}, GiB / 20),
+    "one too small to tell": ({"seed_took": 1.0, "enable_changed": MiB}, 0.0),
+    "a full resync before the first copy": (
+        {"rates": {"link": 7e6}, "seed_took": 10.0, "enable_changed": GiB},
         7e6,
     ),
 }
 
 
-@pytest.mark.parametrize(("facts", "now", "link"), LINKS.values(), ids=LINKS)
-def test_link(facts: dict[str, Any], now: float, link: float) -> None:
-    assert rates_of(facts, None, report(rate=now)).link == link
+@pytest.mark.parametrize(("facts", "link"), LINKS.values(), ids=LINKS)
+def test_a_first_copys_rate(facts: dict[str, Any], link: float) -> None:
+    assert rates_of(facts, None).link == link
+
+
+def landed(number: int, size: int, took: float, *, skew: float = 0.0, at: float = 0) -> PointReport:
+    """A point of `size` MiB that took so many seconds, the landing host's clock off by `skew`."""
+    taken = T0 + timedelta(seconds=at or number * 60)
+    return replace(
+        point(number, 0, size * MiB),
+        taken_at=taken,
+        landed_at=taken + timedelta(seconds=took + skew),
+    )
+
+
+def line(*sizes: int, skew: float = 0.0) -> tuple[PointReport, ...]:
+    """Points at 32 MiB a second and 2 s whatever their size, after a first one that tells none."""
+    own = (landed(n, size, 2 + size / 32, skew=skew) for n, size in enumerate(sizes, 1))
+    return (landed(0, 900, 1), *own)
+
+
+DELTAS: dict[str, tuple[tuple[PointReport, ...], float]] = {
+    "no points": ((), 0.0),
+    "the first one alone": (line(), 0.0),
+    "all of about one size": (line(20, 24, 28), 0.0),
+    "of different sizes": (line(1, 64), 32 * MiB),
+    "a clock that is behind": (line(1, 64, 32, skew=-3600), 32 * MiB),
+    "a clock that is a little ahead": (line(1, 64, 32, skew=20), 32 * MiB),
+    "one that waited for an hour": (
+        (*line(1, 64, 32, 96, 16, 128), landed(7, 80, 3600)),
+        32 * MiB,
+    ),
+    "those taken while another waited": (
+        (*line(1, 64, 32, 96), landed(5, 64, 500), landed(6, 1, 400), landed(7, 200, 300)),
+        32 * MiB,
+    ),
+    "no slower with size": ((landed(0, 1, 1), landed(1, 1, 9), landed(2, 90, 3)), 0.0),
+}
+
+
+@pytest.mark.parametrize(("points", "delta"), DELTAS.values(), ids=DELTAS)
+def test_a_deltas_rate_by_the_points(points: tuple[PointReport, ...], delta: float) -> None:
+    assert delta_of(points) == pytest.approx(delta)
+
+
+def test_only_the_newest_points_tell() -> None:
+    old = [landed(n, n % 7 * 20, n % 7 * 20 / 5) for n in range(60)]
+    new = [landed(60 + n, n % 7 * 20, n % 7 * 20 / 50) for n in range(LOOKED_AT)]
+    assert delta_of([*old, *new]) == pytest.approx(50 * MiB)
+
+
+KNOWN = Rates(delta=10 * MiB, link=20 * MiB, compare=100 * MiB, preparing=5, fixed=2)
+
+
+def plan(*disks: tuple[Way, int, int]) -> ResyncPlan:
+    return ResyncPlan(
+        common=None,
+        disks=tuple(
+            DiskPlan(
+                disk=DiskName(str(n)), way=way, reason="", reads=reads, sends=2 * GiB, likely=1
+            )
+            for n, (way, reads, _) in enumerate(disks)
+        ),
+    )
+
+
+def record(changed: int | None, *, actual: float, preparing: float = 4.0) -> ResyncRecord:
+    return ResyncRecord(
+        direction="a -> b", way="", planned=0, moved=None, estimated=1, low=1, high=1,
+        actual=actual, ended_at=T0, preparing=preparing, changed=changed,
+    )  # fmt: skip
+
+
+EXACT, FULL, DIFFERENTIAL = (
+    (way, reads, 0) for way, reads in ((Way.EXACT, 0), (Way.FULL, 0), (Way.DIFFERENTIAL, 2 * GiB))
+)
+TAUGHT: dict[str, tuple[ResyncPlan, ResyncRecord, dict[str, float]]] = {
+    "a large exact one": (
+        plan(EXACT),
+        record(GiB, actual=4 + 2 + 102.4),
+        {"delta": 10 * MiB},
+    ),
+    "one at twice the pace counts half": (
+        plan(EXACT),
+        record(GiB, actual=4 + 2 + 51.2),
+        {"delta": GiB / (0.75 * 102.4)},
+    ),
+    "a large full one": (plan(FULL), record(GiB, actual=4 + 2 + 51.2), {"link": 20 * MiB}),
+    "a comparison": (
+        plan(DIFFERENTIAL),
+        record(MiB, actual=4 + 2 + 0.1 + digested(2 * GiB, MiB) / (100 * MiB)),
+        {"compare": 100 * MiB},
+    ),
+    "a small one": (plan(EXACT), record(MiB, actual=4 + 3.1), {"fixed": 3.0}),
+    "a small one that waited": (plan(EXACT), record(MiB, actual=900), {"fixed": LONGEST_FIXED}),
+    "several ways at once": (plan(EXACT, FULL), record(GiB, actual=99), {}),
+    "a side that did not tell": (plan(EXACT), record(None, actual=99), {}),
+    "nothing to do for one of two disks": (
+        plan((Way.NOTHING, 0, 0), EXACT),
+        record(GiB, actual=4 + 2 + 102.4),
+        {"delta": 10 * MiB},
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "ended", "taught"), TAUGHT.values(), ids=TAUGHT)
+def test_what_a_resync_teaches(
+    one: ResyncPlan, ended: ResyncRecord, taught: dict[str, float]
+) -> None:
+    found = learned(KNOWN, one, ended)
+    expected = replace(KNOWN, **{"preparing": 4.0, **taught})
+    assert measured(found) == pytest.approx(measured(expected), rel=1e-6)
+
+
+def test_what_was_learned_is_what_the_next_estimate_says() -> None:
+    """A resync of the size just learned from is estimated at what that one took."""
+    one = ResyncPlan(
+        common=None,
+        disks=(DiskPlan(disk=DiskName("a"), way=Way.EXACT, reason="", reads=GiB, sends=GiB),),
+    )
+    ended = record(GiB, actual=40)
+    rates = learned(Rates(fixed=2), one, ended)
+    assert estimate(one, rates).total.likely.total_seconds() == pytest.approx(40)
 
 
 def test_churn_and_digests_are_kept_until_measured_again() -> None:
@@ -94,28 +222,37 @@ def test_churn_and_digests_are_kept_until_measured_again() -> None:
     assert rates_of(facts, newer).churn == 5.0
 
 
-def test_defaults_are_not_kept_as_if_measured() -> None:
-    assert measured(DEFAULT_RATES) == {}
-    rates = Rates(read=DEFAULT_RATES.read, digest=1e6, link=DEFAULT_RATES.link, churn=2.0)
+def test_points_and_resyncs_tell_of_deltas_together_or_alone() -> None:
+    kept = {"rates": {"delta": 96 * MiB}}
+    points = report(*line(1, 64))
+    assert rates_of({}, None, points).delta == pytest.approx(32 * MiB)
+    assert rates_of(kept, report(*line(1))).delta == pytest.approx(96 * MiB)
+    assert rates_of(kept, None, points).delta == pytest.approx(48 * MiB)  # the mean of the times
+    assert rates_of({}, report(*line(1))).delta == 0
+
+
+def test_only_what_was_measured_is_kept() -> None:
+    assert measured(Rates()) == {}
+    rates = Rates(read=5e6, digest=1e6, churn=2.0)
     assert measured(rates) == {"digest": 1e6, "churn": 2.0}
+    assert rates_of({"rates": measured(rates)}) == replace(rates, read=0.0)
+
+
+ALL = ", ".join(NAMES.values())
 
 
 @pytest.mark.parametrize(
     ("rates", "words"),
     [
-        (DEFAULT_RATES, "not measured yet, assumed: digest rate, link rate, churn"),
-        (
-            Rates(read=1, digest=2, link=DEFAULT_RATES.link, churn=4),
-            "measured of this item: digest rate, churn; not measured yet, assumed: link rate",
-        ),
-        (
-            Rates(read=1, digest=2, link=3, churn=4),
-            "measured of this item: digest rate, link rate, churn",
-        ),
+        (Rates(), f"not measured yet, assumed: {ALL}"),
+        (DEFAULT_RATES, "measured of this item: "),
+        (Rates(**dict.fromkeys(NAMES, 1.0)), f"measured of this item: {ALL}"),
+        (Rates(digest=1), "measured of this item: digest rate; not measured yet, assumed: compari"),
     ],
+    ids=["nothing", "some", "everything", "one"],
 )
 def test_what_is_known_and_what_assumed(rates: Rates, words: str) -> None:
-    assert basis_of(rates) == words
+    assert basis_of(rates).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -128,15 +265,9 @@ def test_a_copy_tells_the_link_if_it_was_long_enough(
 
 
 def test_the_oldest_resync_is_let_go() -> None:
-    def record(number: int) -> ResyncRecord:
-        return ResyncRecord(
-            direction="a -> b", way="exact", planned=number, moved=None,
-            estimated=1, low=1, high=1, actual=1, ended_at=T0,
-        )  # fmt: skip
-
     facts: dict[str, Any] = {}
     for number in range(12):
-        facts["resyncs"] = remember_resync(facts, record(number))
+        facts["resyncs"] = remember_resync(facts, replace(record(None, actual=1), planned=number))
     assert [one.planned for one in resyncs_of(facts)] == list(range(2, 12))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from homeport.model.codec import from_plain, to_plain
 from homeport.model.machine import PowerState
 from homeport.model.messages import UnsentReport
-from homeport.model.operations import FenceFacts
+from homeport.model.operations import FenceFacts, PromoteFacts
 from homeport.model.position import Position
 from homeport.model.reports import LossReceipt
 from homeport.orchestration.receipt import (
@@ -21,8 +21,10 @@ from homeport.orchestration.receipt import (
     NOT_KNOWN,
     NOTHING_LOST,
     SHUT_DOWN,
+    Boot,
     Loss,
     complete_receipt,
+    downtime_of,
     write_receipt,
 )
 from homeport.units import MiB
@@ -117,3 +119,44 @@ def test_completing_again_never_forgets(rounds: list[tuple[int, set[str]]]) -> N
         assert {one.path for one in later.unsent} == {one.path for one in receipt.unsent} | paths
         receipt = later
     assert from_plain(LossReceipt, to_plain(LossReceipt, receipt)) == receipt
+
+
+def boot(answered: float | None, *, told: float = 12.0, waited: float = 60.0) -> Boot:
+    """A machine whose host's clock is an hour ahead; it answered so many seconds after its start"""
+    started = START + timedelta(hours=1)
+    at = None if answered is None else started + timedelta(seconds=answered)
+    facts = PromoteFacts(started_at=started, answered_at=at, depth=1)
+    return Boot(facts=facts, told_at=START + timedelta(seconds=told), waited=waited)
+
+
+DOWN: dict[str, tuple[Boot, float, float | None]] = {
+    "its guest answered": (boot(4.0), 8.0, 12.0),
+    "at once": (boot(0.0), 12.0, 12.0),
+    "a clock that was set back meanwhile": (boot(-3.0), 12.0, 12.0),
+    "its guest was silent for as long as it was given": (boot(None, waited=5.0), 7.0, None),
+    "nobody asked it": (boot(None, waited=0.0), 12.0, None),
+    "silent longer than all of it took": (boot(None, waited=60.0), 0.0, None),
+}
+
+
+@pytest.mark.parametrize(("booted", "started", "answered"), DOWN.values(), ids=DOWN)
+def test_an_interruption_is_measured_by_the_servers_clock(
+    booted: Boot, started: float, answered: float | None
+) -> None:
+    found = downtime_of(booted, began_at=START, host="w1")
+    assert found is not None
+    assert (found.began_at, found.started, found.answered) == (START, started, answered)
+    assert "the server's clock" in found.measured
+    assert "w1" in found.measured
+
+
+def test_one_that_nobody_saw_the_beginning_of_is_not_told() -> None:
+    assert downtime_of(boot(4.0), began_at=None, host="w1") is None
+    assert write_receipt(loss()).downtime is None
+
+
+def test_the_receipt_has_the_interruption_also_when_it_is_completed() -> None:
+    found = downtime_of(boot(4.0), began_at=START, host="w1")
+    receipt = write_receipt(loss(planned=True, downtime=found))
+    again = from_plain(LossReceipt, to_plain(LossReceipt, receipt))
+    assert complete_receipt(again, unsent=(), missing=0, now=NOW).downtime == found

@@ -9,7 +9,6 @@ from sqlalchemy import delete
 
 from homeport.catalog import tables
 from homeport.errors import NotFoundError, RefusedError
-from homeport.model.estimate import DEFAULT_RATES
 from homeport.model.operations import AskFacts, SideFacts
 from homeport.model.planning import Way
 from homeport.model.requests import CacheRequest, ReprotectRequest
@@ -147,15 +146,15 @@ def side(rate: float) -> SideFacts:
 @pytest.mark.parametrize(
     ("facts", "digests", "link", "digest"),
     [
-        ({}, (0.0, 0.0), DEFAULT_RATES.link, DEFAULT_RATES.digest),
-        ({}, (5e6, 3e6), DEFAULT_RATES.link, 3e6),
-        ({}, (5e6, 0.0), DEFAULT_RATES.link, 5e6),
-        ({"enable_took": 10.0, "enable_moved": GiB}, (0.0, 0.0), GiB / 10, DEFAULT_RATES.digest),
+        ({}, (0.0, 0.0), 0.0, 0.0),
+        ({}, (5e6, 3e6), 0.0, 3e6),
+        ({}, (5e6, 0.0), 0.0, 5e6),
+        ({"enable_took": 10.0, "enable_moved": GiB}, (0.0, 0.0), GiB / 10, 0.0),
         (
             {"enable_took": 10.0, "enable_moved": MiB},
             (0.0, 0.0),
-            DEFAULT_RATES.link,
-            DEFAULT_RATES.digest,
+            0.0,
+            0.0,
         ),
     ],
     ids=[
