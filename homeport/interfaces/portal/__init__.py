@@ -1,0 +1,1 @@
+"""The portal: pages that show what the command line shows, and change nothing."""
