@@ -19,28 +19,30 @@ from homeport.model.item import ReplicatedItem, Seat
 from homeport.model.manifest import Consistency
 from homeport.model.messages import ItemReport, PointReport, StoreAddress
 from homeport.model.operations import Problem
+from homeport.model.policy import ReplicationPolicy
 from homeport.model.position import Position
-from homeport.model.protection import Event, State, events_of
+from homeport.model.protection import Event, State, events_of, unprotected
+from homeport.model.rehearsal import rehearsed, warning_of
 from homeport.model.reports import (
     CacheReport,
     HealthReport,
     HostReport,
     ItemView,
-    JobReport,
     LedgerLine,
     LossReceipt,
     MappingReport,
+    PendingDecision,
     PointView,
     SeatReport,
     SiteReport,
-    TaskReport,
     VmReport,
 )
 from homeport.model.resources import ResourceKind, networks_on
 from homeport.orchestration.accept import pending
 from homeport.orchestration.books import Books, Health, HostRow, NetworkMapping, SiteRow
-from homeport.orchestration.ports import ItemRow, Job, JobState, Task
+from homeport.orchestration.ports import ItemRow, JobState
 from homeport.orchestration.rates import resyncs_of
+from homeport.orchestration.timers import decision_at
 
 BEFORE_FAILOVER = "before failover"
 """The label of points of the direction that a failover ended."""
@@ -124,8 +126,9 @@ def vm_reports(books: Books, site: SiteName | None = None) -> tuple[VmReport, ..
     )
 
 
-def vm_report(host: HostRow, machine: MachineFacts, item: str | None) -> VmReport:
-    """One machine."""
+def vm_report(host: HostRow, machine: MachineFacts, owner: ItemRow | None) -> VmReport:
+    """One machine. While it is an item's its files are layers: its disks keep their own names."""
+    named = tuple(owner.facts.get("disks", ())) if owner else ()
     return VmReport(
         site=host.site,
         host=host.name,
@@ -133,51 +136,18 @@ def vm_report(host: HostRow, machine: MachineFacts, item: str | None) -> VmRepor
         state=machine.state,
         memory=machine.memory,
         vcpus=machine.vcpus,
-        disks=machine.disks,
-        item=item,
+        disks=named or machine.disks,
+        item=owner.item.name if owner else None,
     )
 
 
-def _owners(items: Iterable[ItemRow]) -> dict[tuple[str, str, str], str]:
+def _owners(items: Iterable[ItemRow]) -> dict[tuple[str, str, str], ItemRow]:
     return {
-        (seat.site, seat.host, seat.machine): row.item.name
+        (seat.site, seat.host, seat.machine): row
         for row in items
         if row.state is not State.DISABLED
         for seat in (row.item.primary, row.item.recovery)
     }
-
-
-def job_report(job: Job) -> JobReport:
-    """A job with its tasks."""
-    return JobReport(
-        id=job.id,
-        kind=job.kind.value,
-        item=job.item,
-        item_name=job.item_name,
-        state=job.state.value,
-        attempt=job.attempt,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        ended_at=job.ended_at,
-        cancel_asked=job.cancel_asked,
-        request=job.request,
-        result=job.result,
-        error=job.error,
-        tasks=tuple(_task(task) for task in job.tasks),
-    )
-
-
-def _task(task: Task) -> TaskReport:
-    return TaskReport(
-        index=task.index,
-        name=task.name,
-        state=task.state.value,
-        started_at=task.started_at,
-        ended_at=task.ended_at,
-        progress=task.progress,
-        waits_for=task.waits_for,
-        error=task.error,
-    )
 
 
 def point_views(points: Sequence[PointReport]) -> tuple[PointView, ...]:
@@ -248,7 +218,7 @@ def _view(books: Books, row: ItemRow, job: str | None) -> ItemView:
     sides = _sides(books, item, job)
     points = points_of(books, row)
     current = [point for point in points if point.label != BEFORE_FAILOVER]
-    reason = _unprotected(row, current)
+    reason = unprotected(row.state, has_points=bool(current))
     target = policy.rpo_target.total_seconds()
     rpo = None if reason else _rpo(current, sides.now)
     return ItemView(
@@ -282,6 +252,8 @@ def _view(books: Books, row: ItemRow, job: str | None) -> ItemView:
         test=row.facts.get("test"),
         facts=_other_facts(books, row),
         resyncs=resyncs_of(row.facts),
+        rehearsal=rehearsed(item, row.facts),
+        decision=_decision(books, row, policy),
     )
 
 
@@ -295,6 +267,13 @@ def _sides(books: Books, item: ReplicatedItem, job: str | None) -> Sides:
     )
 
 
+def _decision(books: Books, row: ItemRow, policy: ReplicationPolicy) -> PendingDecision | None:
+    if row.state is not State.COMMIT_PENDING:
+        return None
+    at = decision_at(row, policy, books.jobs(item=row.item.id))
+    return PendingDecision(what=policy.commit_timer.value, at=at) if at else None
+
+
 def _seat(seat: Seat, report: ItemReport | None, sides: Sides) -> SeatReport:
     return SeatReport(
         site=seat.site,
@@ -305,21 +284,6 @@ def _seat(seat: Seat, report: ItemReport | None, sides: Sides) -> SeatReport:
         role=report.role.value if report else "",
         phase=report.phase if report else "",
     )
-
-
-def _unprotected(row: ItemRow, current: Sequence[PointView]) -> str:
-    """Why a loss of the running side would lose more than allowed; empty when it would not."""
-    if row.state is State.PROTECTED or (row.state is State.RESYNCING and current):
-        return "" if current else "no recovery point has landed yet"
-    return {
-        State.ENABLING: "protection is being set up",
-        State.SEEDING: "the first copy has not landed yet",
-        State.RESYNCING: "the resync has not landed yet",
-        State.COMMIT_PENDING: "nothing is replicated after a failover: commit, then reprotect",
-        State.COMMITTED: "nothing is replicated after a failover: reprotect",
-        State.ENABLE_FAILED: "enabling has failed",
-        State.DISABLED: "protection was disabled",
-    }.get(row.state, f"{row.state.value.lower()}: not replicated now")
 
 
 def _rpo(points: Sequence[PointView], now: datetime) -> float | None:
@@ -341,6 +305,14 @@ def allowed_operations(row: ItemRow) -> tuple[str, ...]:
     return (*names, "test-failover") if row.state is State.PROTECTED else tuple(names)
 
 
+def failover_notes(row: ItemRow) -> tuple[str, ...]:
+    """What to know before a failover goes on: that a failback was not rehearsed."""
+    if "failover" in row.facts:
+        return ()  # only the point is changed: the machine is there already
+    warning = warning_of(rehearsed(row.item, row.facts), row.item.name)
+    return (warning,) if warning else ()
+
+
 def receipt_of(row: ItemRow) -> LossReceipt | None:
     """The loss receipt of the last failover."""
     plain = row.facts.get("receipt")
@@ -348,7 +320,7 @@ def receipt_of(row: ItemRow) -> LossReceipt | None:
 
 
 def _other_facts(books: Books, row: ItemRow) -> dict[str, Any]:
-    shown = ("receipt", "resync", "resyncs", "test", "disks", "problem")
+    shown = ("receipt", "resync", "resyncs", "test", "disks", "problem", "expected")
     facts = {key: value for key, value in row.facts.items() if key not in shown}
     if row.state is State.DISABLED:
         facts["pending_hosts"] = list(pending(books, row))

@@ -16,25 +16,17 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from homeport import __version__
-from homeport.errors import TransientError, describe
+from homeport.errors import describe
 from homeport.interfaces.api.agents import AgentsApi
 from homeport.interfaces.api.bell import Bell
 from homeport.interfaces.api.problems import answer_problems
+from homeport.interfaces.statuses import DATABASE_ERRORS, DatabaseAwayError
 from homeport.orchestration.books import Office
 from homeport.orchestration.desk import ForeignSiteError, UnknownTokenError
 
 log = structlog.get_logger(__name__)
-
-
-class DatabaseAwayError(TransientError):
-    """The vault's database does not answer."""
-
-    code = "DatabaseAway"
-    default_cause = "It was stopped, cannot be reached, or is busy beyond its limit."
-    default_remedy = "Look at the database; the request may be sent again. Replication goes on."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +55,8 @@ def create_app(services: Services, routers: Iterable[APIRouter]) -> FastAPI:
     answer_problems(app)
     app.add_exception_handler(UnknownTokenError, _unknown_token)
     app.add_exception_handler(ForeignSiteError, _foreign_site)
-    app.add_exception_handler(DBAPIError, _no_database)
-    app.add_exception_handler(PoolTimeoutError, _no_database)
+    for away in DATABASE_ERRORS:
+        app.add_exception_handler(away, _no_database)
     return app
 
 
@@ -104,5 +96,5 @@ async def _foreign_site(_request: Request, error: Exception) -> JSONResponse:
 
 async def _no_database(_request: Request, error: Exception) -> JSONResponse:
     log.warning("the database does not answer", error=str(error))
-    away = DatabaseAwayError("The vault cannot be read or written now.")
+    away = DatabaseAwayError()
     return JSONResponse({"error": away.as_dict()}, status_code=503)

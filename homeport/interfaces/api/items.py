@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from fastapi import APIRouter, status
 
-from homeport.errors import NotFoundError, from_dict
+from homeport.errors import NotFoundError
 from homeport.interfaces.api.office import AnOffice
+from homeport.interfaces.job_reports import job_report
 from homeport.interfaces.reports import (
+    failover_notes,
     item_view,
     item_views,
-    job_report,
     ledger_lines,
     points_of,
     receipt_of,
 )
-from homeport.model.codec import from_plain
-from homeport.model.ids import HostName, ItemId
-from homeport.model.messages import OperationState
-from homeport.model.operations import AskFacts, SideFacts
+from homeport.interfaces.reviews import review_of, sides_of
+from homeport.model.ids import ItemId
 from homeport.model.reports import (
     EstimateReport,
     ItemView,
@@ -36,18 +35,14 @@ from homeport.model.requests import (
     ReprotectRequest,
     TestFailoverRequest,
 )
-from homeport.model.review import Review, keeps_machine
+from homeport.model.review import Review
 from homeport.orchestration import accept
-from homeport.orchestration.books import Books, Office
-from homeport.orchestration.customise import Reversal
+from homeport.orchestration.books import Books
 from homeport.orchestration.rates import as_sides_digest, basis_of, resyncs_of
-from homeport.orchestration.reprotect import read_reversal
-from homeport.orchestration.reversal import make_review, parse_way
+from homeport.orchestration.reversal import make_review
 
 router = APIRouter(prefix="/v1", tags=["items"])
 ACCEPTED = status.HTTP_202_ACCEPTED
-FACTS_PATIENCE = 20.0
-"""Seconds a review waits for a side; the page says of a silent one that it does not answer."""
 
 
 @router.get("/items")
@@ -87,7 +82,9 @@ def list_points(item: str, office: AnOffice) -> tuple[PointView, ...]:
 def failover(item: str, office: AnOffice, asked: FailoverRequest | None = None) -> JobReport:
     """Fail over; between failover and commit: change the recovery point."""
     with office.books() as books:
-        return job_report(accept.failover(books, item, asked or FailoverRequest()))
+        notes = failover_notes(accept.find(books, item))
+        job = accept.failover(books, item, asked or FailoverRequest())
+        return replace(job_report(job), notes=notes)
 
 
 @router.post("/items/{item}/undo", status_code=ACCEPTED)
@@ -114,13 +111,13 @@ def show_review(
 ) -> Review:
     """What a reprotect would do; nothing is changed."""
     asked = ReprotectRequest(keep_machine=keep_machine, way=way, pool=pool)
-    return _review(office, item, asked)
+    return review_of(office, item, asked)
 
 
 @router.post("/items/{item}/review")
 def review_request(item: str, office: AnOffice, asked: ReprotectRequest) -> Review:
     """What this reprotect would do; nothing is changed."""
-    return _review(office, item, asked)
+    return review_of(office, item, asked)
 
 
 @router.post("/items/{item}/reprotect", status_code=ACCEPTED)
@@ -183,7 +180,7 @@ def show_receipt(item: str, office: AnOffice) -> LossReceipt:
 @router.get("/items/{item}/estimate")
 def show_estimate(item: str, office: AnOffice) -> EstimateReport:
     """How long a reprotect would take, from what both sides hold now."""
-    sides = _sides(office, item, ReprotectRequest())
+    sides = sides_of(office, item, ReprotectRequest())
     made = make_review(sides.given, sides.running, sides.old)
     rates = as_sides_digest(sides.given.rates, sides.running, sides.old)
     return EstimateReport(
@@ -206,44 +203,3 @@ def _ledger_key(books: Books, key: str) -> ItemId:
         if books.ledger(ItemId(key)):
             return ItemId(key)
         raise
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sides:
-    """A reprotect as asked for, and what both sides answered; None for a silent one."""
-
-    given: Reversal
-    running: SideFacts | None
-    old: SideFacts | None
-
-
-def _review(office: Office, key: str, asked: ReprotectRequest) -> Review:
-    sides = _sides(office, key, asked)
-    return make_review(sides.given, sides.running, sides.old)
-
-
-def _sides(office: Office, key: str, asked: ReprotectRequest) -> Sides:
-    """Ask both sides, the running one first: its definition says what the other must have."""
-    parse_way(asked.way)
-    with office.look() as books:
-        row = accept.find(books, key)
-        keeps_machine(row.item, asked=asked.keep_machine)
-        given = read_reversal(books, row, asked)
-        hosts = (row.item.running.host, given.item.standby.host)
-        alive = {host for host in hosts if books.host_alive(host)}
-    running_host, old_host = hosts
-    running = old = None
-    if running_host in alive:
-        running = _ask(office, running_host, AskFacts(item=row.item.id))
-    if old_host in alive:
-        old = _ask(office, old_host, given.question(running))
-    return Sides(given=given, running=running, old=old)
-
-
-def _ask(office: Office, host: HostName, question: AskFacts) -> SideFacts | None:
-    outcome = office.ask(host, "facts", question, item=question.item, patience=FACTS_PATIENCE)
-    if outcome.done:
-        return from_plain(SideFacts, outcome.result or {})
-    if outcome.state is OperationState.LOST or outcome.error is None:
-        return None
-    raise from_dict(outcome.error)

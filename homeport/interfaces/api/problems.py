@@ -1,8 +1,7 @@
 """
 Errors as HTTP answers: one body for all, and the status by what the caller does next.
 
-404 what is named does not exist; 422 the request is malformed; 409 it cannot be done as things
-stand; 503 the same again later may succeed; 500 data is not what it must be, or not foreseen.
+Which status that is, is in `homeport.interfaces.statuses`.
 """
 
 from __future__ import annotations
@@ -13,27 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from homeport.errors import (
-    CancelledError,
-    HomeportError,
-    NotFoundError,
-    RefusedError,
-    TransientError,
-    describe,
-)
-
-MALFORMED = frozenset(
-    {
-        "InvalidName",
-        "InvalidPosition",
-        "InvalidPolicy",
-        "InvalidRequest",
-        "InvalidWay",
-        "PlannedTakesLatest",
-        "SameSite",
-    }
-)
-"""Refusals of the request itself: the same is refused whatever the vault holds."""
+from homeport.errors import HomeportError, RefusedError, describe
+from homeport.interfaces.statuses import status_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +22,6 @@ class InvalidRequestError(RefusedError):
     """A body, path or query that is not what the operation takes."""
 
     code = "InvalidRequest"
-
-
-def status_of(error: HomeportError) -> int:
-    """The HTTP status of an error."""
-    if error.code in MALFORMED:
-        return 422
-    if isinstance(error, NotFoundError):
-        return 404
-    if isinstance(error, RefusedError | CancelledError):
-        return 409
-    return 503 if isinstance(error, TransientError) else 500
 
 
 def answer_problems(app: FastAPI) -> None:

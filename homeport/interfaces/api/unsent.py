@@ -6,7 +6,7 @@ from fastapi import APIRouter, status
 
 from homeport.errors import TransientError, from_dict
 from homeport.interfaces.api.office import AnOffice
-from homeport.interfaces.reports import job_report
+from homeport.interfaces.job_reports import job_report
 from homeport.model.codec import from_plain
 from homeport.model.ids import DiskName, HostName
 from homeport.model.messages import OperationState

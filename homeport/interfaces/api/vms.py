@@ -17,9 +17,15 @@ from homeport.interfaces.reports import vm_report, vm_reports
 from homeport.model.codec import from_plain
 from homeport.model.host import MachineFacts
 from homeport.model.ids import SiteName, check_name
+from homeport.model.machine_orders import (
+    CreateMachine,
+    DeletedMachine,
+    DeleteMachine,
+    MachineName,
+    MachineShape,
+)
 from homeport.model.messages import OperationState
-from homeport.model.operations import CreateMachine, MachineName, MachineShape
-from homeport.model.reports import VmReport
+from homeport.model.reports import DeletedVm, VmReport
 from homeport.model.requests import MachineRequest
 from homeport.orchestration.books import Books, HostRow, Office
 from homeport.orchestration.places import UnreachableError, host_for, host_of, owner_of, pool_of
@@ -89,9 +95,13 @@ def stop_vm(site: str, name: str, office: AnOffice, timeout: float = 30.0) -> Vm
     return _show(office, host, name, row)
 
 
-@router.post("/vms/{site}/{name}/delete", status_code=status.HTTP_204_NO_CONTENT)
-def delete_vm(site: str, name: str, office: AnOffice) -> None:
-    """Delete a machine with its disks; one that belongs to an item is refused."""
+@router.post("/vms/{site}/{name}/delete")
+def delete_vm(site: str, name: str, office: AnOffice, *, disks: bool = False) -> DeletedVm:
+    """
+    Delete a machine; one that belongs to an item is refused.
+
+    Its disks stay, unless `disks` is set: then those go that nothing else on the host needs.
+    """
     host, row = _find(office, site, name)
     if row and _is_standby(row, host, name):
         raise _locked(row, host, name)
@@ -102,7 +112,9 @@ def delete_vm(site: str, name: str, office: AnOffice) -> None:
             cause="It, or a test of it, runs on disks that Homeport keeps.",
             remedy=_remedy(row, name),
         )
-    _ask(office, host, "delete-machine", MachineName(name=name))
+    order = DeleteMachine(name=name, disks=disks)
+    told = from_plain(DeletedMachine, _ask(office, host, "delete-machine", order))
+    return DeletedVm(site=host.site, name=name, removed=told.removed, kept=told.kept)
 
 
 def _host(books: Books, asked: MachineRequest) -> HostRow:
@@ -182,5 +194,5 @@ def _show(office: Office, host: HostRow, name: str, row: ItemRow | None) -> VmRe
         autostart=False,
         disks=tuple(disk.name for disk in definition.disks),
     )
-    report = vm_report(host, facts, row.item.name if row else None)
+    report = vm_report(host, facts, row)
     return replace(report, definition=definition)

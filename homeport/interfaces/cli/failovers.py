@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from homeport.interfaces import told
 from homeport.interfaces.cli import parsing
 from homeport.interfaces.cli.frame import NoWaitOption, Session, YesOption, command
 from homeport.interfaces.cli.items import Item
+from homeport.interfaces.cli.render.style import WARN
 from homeport.interfaces.cli.watching import started
 from homeport.model.requests import FailoverRequest, TestFailoverRequest
 
@@ -66,9 +69,11 @@ def failover(
 
 
 def _confirm_failover(session: Session, item: str, asked: FailoverRequest, *, yes: bool) -> None:
-    if yes or not session.screen.asks:
-        return
+    """Say if a failback was not tested, also with --yes; then ask where somebody can answer."""
     view = session.client.item(item)
+    warning = told.failback_warning(view)
+    if warning and not session.screen.as_json:
+        session.screen.err.print(Text(warning, style=WARN))
     how = "shut down, and its last writes carried over" if asked.planned else "switched off"
     session.screen.confirm(
         f"Fail over {view.name} ({view.direction}) to point {asked.point}. The machine in "

@@ -18,6 +18,17 @@ Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's name or id
 PANEL = "Replicated items"
 
 
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network", metavar="HERE=THERE", help="THERE may be none: unplugged. May be repeated."
+    ),
+]
+Unmanaged = Annotated[
+    bool, typer.Option("--unmanaged", help="Its disks keep their files and names at both sites.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     for function in (protect, items, show, points, disable, estimate, ledger):
@@ -38,12 +49,7 @@ def protect(
     pool: Annotated[
         str | None, typer.Option("--pool", metavar="NAME", help="Pool in the target site.")
     ] = None,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--network", metavar="HERE=THERE", help="THERE may be none: unplugged. May be repeated."
-        ),
-    ] = None,
+    network: Networks = None,
     host: Annotated[
         str | None, typer.Option("--host", metavar="HOST", help="Host in the target site.")
     ] = None,
@@ -57,6 +63,7 @@ def protect(
     capacity: Annotated[
         str | None, typer.Option("--capacity", metavar="NAME", help="Capacity reservation to use.")
     ] = None,
+    unmanaged: Unmanaged = False,
     no_wait: NoWaitOption = False,
 ) -> None:
     """Protect a machine: copy it to another site and keep it up to date there."""
@@ -73,6 +80,7 @@ def protect(
         resource_group=parsing.or_none(group),
         availability_set=parsing.or_none(availability_set),
         capacity_reservation=parsing.or_none(capacity),
+        unmanaged=unmanaged,
     )
     started(session, session.client.protect(asked), wait=not no_wait)
 

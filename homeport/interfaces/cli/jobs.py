@@ -9,12 +9,12 @@ from rich.text import Text
 
 from homeport.client import Client
 from homeport.errors import NotFoundError, RefusedError
-from homeport.interfaces.cli.frame import Session, command
+from homeport.interfaces.cli.frame import NoWaitOption, Session, command
 from homeport.interfaces.cli.render import jobs as render
-from homeport.interfaces.cli.watching import finish
+from homeport.interfaces.cli.watching import finish, started
 from homeport.model.reports import JobReport
 
-app = typer.Typer(help="Jobs: list, watch, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Jobs: list, watch, cancel, restart.", no_args_is_help=True)
 
 WHOLE_ID = 32
 """Figures of a whole job id; fewer are looked up."""
@@ -59,6 +59,13 @@ def cancel(session: Session, *, job: Job) -> None:
     asked = session.client.cancel(find(session.client, job))
     words = "It stops at the next safe place." if not asked.ended else "It had ended already."
     session.screen.show(JobReport, asked, Text(f"{asked.kind} of {asked.item_name}: {words}"))
+
+
+@command(app, "restart")
+def restart(session: Session, *, job: Job, no_wait: NoWaitOption = False) -> None:
+    """Ask once more for what a failed or cancelled job did not do."""
+    begun = session.client.restart(find(session.client, job))
+    started(session, begun, wait=not no_wait)
 
 
 def find(client: Client, text: str) -> str:

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def server(*, host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
-    """Run the server: API, portal and jobs."""
+    """Run the server: API and jobs."""
     guarded(Screen.standard(as_json=False), _serve, host=host, port=port, data_dir=data_dir)
 
 

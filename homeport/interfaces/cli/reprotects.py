@@ -13,16 +13,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.text import Text
 
+from homeport.client import JobNotDoneError, UnreachableServerError
 from homeport.errors import HomeportError, describe
 from homeport.interfaces.cli import parsing
-from homeport.interfaces.cli.failure import ExitCode, words_of
+from homeport.interfaces.cli.failure import ExitCode, exit_code, words_of
 from homeport.interfaces.cli.frame import NoWaitOption, Session, command
 from homeport.interfaces.cli.items import Item
 from homeport.interfaces.cli.render import items as items_render
 from homeport.interfaces.cli.render import jobs as jobs_render
+from homeport.interfaces.cli.render import resources as resources_render
 from homeport.interfaces.cli.render import review as render
-from homeport.interfaces.cli.watching import EVERY, detaching, look, started
+from homeport.interfaces.cli.watching import EVERY, PATIENCE, detaching, look, started
 from homeport.model.codec import to_plain
 from homeport.model.planning import Way
 from homeport.model.reports import JobReport
@@ -30,6 +33,16 @@ from homeport.model.requests import CacheRequest, ReprotectRequest
 from homeport.model.review import Review
 
 PANEL = "Reprotect"
+WORST_FIRST = (
+    ExitCode.INTERNAL,
+    ExitCode.JOB_FAILED,
+    ExitCode.CANCELLED,
+    ExitCode.INTEGRITY,
+    ExitCode.REFUSED,
+    ExitCode.NOT_FOUND,
+    ExitCode.TRANSIENT,
+)
+"""Codes by how much is left to do: the worst item's is the command's."""
 AT_ONCE = 4
 """Jobs at a time unless told: each reads and writes disks on both sides."""
 
@@ -196,20 +209,27 @@ class Batch:
         return [name for name, job in self.jobs.items() if not job.ended]
 
     @property
-    def failed(self) -> bool:
-        """Some item did not get what was asked for."""
-        return bool(self.refused) or any(
-            job.ended and not job.succeeded for job in self.jobs.values()
-        )
+    def worst(self) -> ExitCode:
+        """The code of the item that came off worst; OK when all have what was asked for."""
+        ended = [JobNotDoneError(job) for job in self.jobs.values() if job.ended]
+        failed = [exit_code(error) for error in ended if not error.job.succeeded]
+        codes = {*failed, *map(exit_code, self.refused.values())}
+        return next((code for code in WORST_FIRST if code in codes), ExitCode.OK)
 
-    def begin(self, limit: int | None) -> None:
-        """Start jobs while there are items and fewer than `limit` are running."""
+    def begin(self, limit: int | None, silent: float = 0.0) -> bool:
+        """Start jobs while fewer than `limit` are running; False while the server is silent."""
         while self.waiting and (limit is None or len(self.running) < limit):
-            name = self.waiting.pop(0)
+            name = self.waiting[0]
             try:
                 self.jobs[name] = self.session.client.reprotect(name, self.asked)
+            except UnreachableServerError:
+                if limit is None or silent >= PATIENCE:
+                    raise
+                return False
             except HomeportError as error:
                 self.refused[name] = error
+            del self.waiting[0]
+        return True
 
     def refresh(self, silent: float) -> bool:
         """Look at all running jobs; False while the server is silent."""
@@ -255,14 +275,13 @@ def _reprotect_many(
     else:
         batch.begin(None)  # nobody is there to start the others later
     _tell(batch, wait=wait)
-    if batch.failed:
-        raise typer.Exit(ExitCode.JOB_FAILED if batch.jobs else ExitCode.REFUSED)
+    if batch.worst is not ExitCode.OK:
+        raise typer.Exit(batch.worst)
 
 
 def run(batch: Batch, parallel: int) -> None:
     """Run all of it, drawn live or told in lines; raises as `detaching` does."""
     session = batch.session
-    batch.begin(parallel)
     with detaching(session, batch.left_behind):
         if session.screen.live:
             with Live(console=session.screen.out, auto_refresh=False) as live:
@@ -284,11 +303,12 @@ def _print_steps(batch: Batch, parallel: int) -> None:
 def steps(batch: Batch, parallel: int) -> Iterator[None]:
     """One turn after each look, until no job runs and none waits."""
     silent = 0.0
+    answers = batch.begin(parallel)
     while batch.running or batch.waiting:
         yield
         batch.session.pause(EVERY)
-        silent = 0.0 if batch.refresh(silent) else silent + EVERY
-        batch.begin(parallel)
+        silent = 0.0 if answers else silent + EVERY
+        answers = batch.refresh(silent) and batch.begin(parallel, silent)
     yield
 
 
@@ -310,3 +330,7 @@ def _tell(batch: Batch, *, wait: bool) -> None:
     names = set(batch.order)
     views = [view for view in batch.session.client.items() if {view.name, view.id} & names]
     screen.say(items_render.items(views, batch.session.now()))
+    took = [(view.name, view.resyncs[-1]) for view in views if view.resyncs]
+    if took:
+        screen.say(Text(""))
+        screen.say(resources_render.batch(took))

@@ -46,6 +46,12 @@ class ReceiptWithFiles:
     files: FilesRead
 
 
+Seconds = Annotated[
+    float,
+    typer.Option("--seconds", min=1, max=300, metavar="SECONDS", help="How long reading may take."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     for function in (unsent, receipt):
@@ -80,12 +86,7 @@ def unsent(
         int,
         typer.Option("--limit", min=0, metavar="COUNT", help="Files listed of each file system."),
     ] = FILES_LISTED,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--seconds", min=1, max=300, metavar="SECONDS", help="How long reading may take."
-        ),
-    ] = FILES_SECONDS,
+    seconds: Seconds = FILES_SECONDS,
     no_wait: NoWaitOption = False,
     yes: YesOption = False,
 ) -> None:

@@ -116,17 +116,25 @@ def stop(
 
 
 @command(app, "delete")
-def delete(session: Session, *, vm: Vm, yes: YesOption = False) -> None:
-    """Delete a machine with its disks. One that an item needs is refused."""
+def delete(
+    session: Session,
+    *,
+    vm: Vm,
+    disks: Annotated[
+        bool, typer.Option("--disks", help="Its disks too, where nothing else needs them.")
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """Delete a machine and keep its disks. One that an item needs is refused."""
     site, name = find(session.client, vm)
-    session.screen.confirm(
-        f"Delete {name} in {site}, with its disks. This cannot be undone.", yes=yes
-    )
-    session.client.delete_vm(site, name)
+    what = "with its disks. This cannot be undone" if disks else "and keep its disks"
+    session.screen.confirm(f"Delete {name} in {site}, {what}.", yes=yes)
+    done = session.client.delete_vm(site, name, disks=disks)
     if session.screen.as_json:
-        session.screen.data({"deleted": f"{site}/{name}"})
+        told = {"removed": list(done.removed), "kept": done.kept}
+        session.screen.data({"deleted": f"{site}/{name}", **told})
     else:
-        session.screen.say(f"Deleted: {site}/{name}")
+        session.screen.say(render.deleted_vm(done))
 
 
 def find(client: Client, text: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from homeport.client import JobNotDoneError
 from homeport.errors import NotFoundError, TransientError
+from homeport.interfaces import told
 from homeport.interfaces.cli.failure import ExitCode
 from homeport.interfaces.cli.frame import Session
 from homeport.interfaces.cli.render import items as items_render
@@ -139,7 +140,7 @@ def _tell_outcome(session: Session, job: JobReport) -> None:
         screen.say(Text(""))
         screen.say(resources_render.resyncs(view.resyncs[-1:]))
     screen.say(Text(""))
-    if view.unprotected and view.state != items_render.DISABLED:
+    if told.is_alarming(view):
         screen.say(unprotected(view.name, view.unprotected_reason))
     else:
         screen.say(items_render.items([view], session.now()))

@@ -10,19 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from homeport.interfaces.cli.render.items import progress_words
-from homeport.interfaces.cli.render.style import (
-    BAD,
-    DASH,
-    GOOD,
-    QUIET,
-    WARN,
-    age,
-    problem,
-    span,
-    state,
-    table,
-)
+from homeport.interfaces.cli.render.style import BAD, GOOD, QUIET, WARN, problem, state, table
+from homeport.interfaces.words import DASH, age, progress_words, took
 from homeport.model.reports import JobReport, TaskReport
 from homeport.units import show_span
 
@@ -35,6 +24,7 @@ MARKS = {
     "Skipped": ("-", QUIET),
 }
 SKIPPED = "Skipped"
+REPROTECT = "Reprotect"
 BAR = 24
 WAITS = "waits its turn"
 """The word for an item whose job has not been asked for yet."""
@@ -75,10 +65,7 @@ def current_task(job: JobReport) -> TaskReport | None:
 
 
 def _took(job: JobReport | TaskReport, now: datetime) -> str:
-    if job.started_at is None:
-        return DASH
-    took = (job.ended_at or now) - job.started_at
-    return show_span(took) if took.total_seconds() < 10 else span(took)
+    return took(job.started_at, job.ended_at, now)
 
 
 def job(report: JobReport, now: datetime, *, error: bool = True) -> RenderableType:
@@ -93,16 +80,19 @@ def job(report: JobReport, now: datetime, *, error: bool = True) -> RenderableTy
         head.append(f"  attempt {report.attempt}", style=QUIET)
     if report.cancel_asked and not report.ended:
         head.append("  stopping at the next safe place", style=WARN)
-    parts: list[RenderableType] = [head, *(_task(task, now) for task in report.tasks)]
+    notes = (Text(note, style=WARN if report.kind != REPROTECT else "") for note in report.notes)
+    parts: list[RenderableType] = [head, *notes, *(_task(task, now) for task in report.tasks)]
     if report.error and error:
         parts += [Text(""), problem(report.error, title=report.state)]
-    return Group(*parts, Text(f"job {report.id}", style=QUIET))
+    foot = [f"job {report.id}", *([report.safety] if report.safety else [])]
+    return Group(*parts, *(Text(line, style=QUIET) for line in foot))
 
 
 def _task(task: TaskReport, now: datetime) -> RenderableType:
     mark, style = MARKS.get(task.state, ("?", ""))
     skipped = task.state == SKIPPED
-    word = _skipped(task) if skipped else _took(task, now) if task.started_at else ""
+    began = f"{task.started_at:%H:%M:%S}  " if task.started_at else ""
+    word = _skipped(task) if skipped else began + _took(task, now) if task.started_at else ""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=2)
     grid.add_column(width=47, overflow="fold")

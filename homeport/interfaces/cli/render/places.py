@@ -11,22 +11,26 @@ from rich.text import Text
 from homeport.interfaces.cli.render.resources import account, brief
 from homeport.interfaces.cli.render.style import (
     BAD,
-    DASH,
     GOOD,
     QUIET,
     WARN,
-    age,
     facts,
-    listed,
     section,
-    size,
     spaced,
     state,
     table,
 )
+from homeport.interfaces.words import DASH, age, listed, size
 from homeport.model.machine import MachineDefinition
 from homeport.model.policy import CommitTimer, ReplicationPolicy
-from homeport.model.reports import HostReport, MappingReport, ResourceReport, SiteReport, VmReport
+from homeport.model.reports import (
+    DeletedVm,
+    HostReport,
+    MappingReport,
+    ResourceReport,
+    SiteReport,
+    VmReport,
+)
 from homeport.units import show_span
 
 
@@ -133,6 +137,17 @@ def vms(reports: Sequence[VmReport]) -> RenderableType:
         row = (vm.site, vm.name, state(vm.state.value), str(vm.vcpus), size(vm.memory))
         made.add_row(*row, listed(vm.disks), item, vm.host)
     return made
+
+
+def deleted_vm(report: DeletedVm) -> RenderableType:
+    """What became of a machine that was deleted, and of each of its files."""
+    lines = [Text(f"Deleted: {report.site}/{report.name}")]
+    lines += [Text(f"  removed: {path}") for path in report.removed]
+    if report.kept is None:
+        lines.append(Text("  Its disks stay: the agent there is too old to name or remove them."))
+    for path, reason in (report.kept or {}).items():
+        lines.append(Text(f"  kept: {path}" + (f" ({reason})" if reason else "")))
+    return Group(*lines)
 
 
 def vm(report: VmReport) -> RenderableType:

@@ -10,19 +10,15 @@ from rich.text import Text
 
 from homeport.interfaces.cli.render.style import (
     BAD,
-    DASH,
     GOOD,
     LOUD,
     QUIET,
     WARN,
-    age,
-    moment,
-    short,
-    size,
     spaced,
     table,
     verbatim,
 )
+from homeport.interfaces.words import DASH, age, moment, short, size
 from homeport.model.position import Position
 from homeport.rescue import Exported, FoundItem, FoundPoint, Verdict
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from homeport.interfaces.cli.render.style import (
-    WARN,
-    listed,
-    moment,
-    seconds,
-    size,
-    table,
-)
+from homeport.interfaces.cli.render.style import WARN, table
+from homeport.interfaces.words import listed, size
 from homeport.model.reports import HoldReport, ResourceReport, ResyncRecord, StorageAccountReport
 from homeport.model.resources import ResourceKind
+from homeport.units import show_span
 
 
 def resources(found: Sequence[ResourceReport], kind: ResourceKind) -> RenderableType:
@@ -65,17 +61,29 @@ def account(one: StorageAccountReport) -> Text:
 
 
 def resyncs(records: Sequence[ResyncRecord]) -> RenderableType:
-    """What resyncs were to be and what they came to, newest first."""
-    heads = ("ENDED", "DIRECTION", "WAY", "PLANNED", "MOVED", "ESTIMATED", "TOOK")
-    made = table(*heads, right=("PLANNED", "MOVED"), whole=("ENDED",))
+    """What resyncs were to be and what they came to, newest first; loud outside of the bounds."""
+    heads = ("ENDED", "DIRECTION", "WAY", "MOVED", "ESTIMATED", "TOOK", "ERROR")
+    made = table(*heads, right=("MOVED", "ERROR"), whole=("ENDED", *heads[4:]))
     for one in reversed(records):
+        style = "" if one.low <= one.actual <= one.high else WARN
         made.add_row(
-            moment(one.ended_at),
+            f"{one.ended_at:%Y-%m-%d %H:%M}Z",
             one.direction,
             one.way,
-            size(one.planned),
             size(one.moved),
-            seconds(one.estimated),
-            Text(seconds(one.actual), style="" if one.low <= one.actual <= one.high else WARN),
+            show_span(timedelta(seconds=one.estimated)),
+            Text(show_span(timedelta(seconds=one.actual)), style=style),
+            Text(f"{one.error:+.0%}", style=style),
         )
+    return made
+
+
+def batch(records: Sequence[tuple[str, ResyncRecord]]) -> RenderableType:
+    """What the last resync of several items was to take, and took."""
+    made = table("ITEM", "WAY", "MOVED", "ESTIMATED", "TOOK", "ERROR", right=("MOVED", "ERROR"))
+    for name, one in records:
+        estimated, took = (
+            show_span(timedelta(seconds=count)) for count in (one.estimated, one.actual)
+        )
+        made.add_row(name, one.way, size(one.moved), estimated, took, f"{one.error:+.0%}")
     return made

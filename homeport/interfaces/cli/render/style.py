@@ -8,7 +8,6 @@ only repeats what a word says already: output without colour loses nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -16,26 +15,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from homeport.units import show_size, show_span
+from homeport.interfaces import words
+from homeport.interfaces.words import PROBLEM, Bit, Fact, Said, Tone
 
-DASH = "-"
 LOUD = "bold white on red"
 """For what nobody may overlook."""
 GOOD, BAD, WARN, QUIET = "green", "bold red", "yellow", "dim"
-PROBLEM = (("why", "cause"), ("do", "remedy"), ("code", "code"))
-"""What is told of a problem beside what it is, in this order."""
-STATE_STYLES = {
-    "Protected": GOOD,
-    "Succeeded": GOOD,
-    "Failed": BAD,
-    "Failover failed": BAD,
-    "Enable failed": BAD,
-    "Disable failed": BAD,
-    "Cancelled": WARN,
-    "Skipped": QUIET,
-    "Not started": QUIET,
-    "running": GOOD,
-    "crashed": BAD,
+STYLES = {
+    Tone.PLAIN: "",
+    Tone.STRONG: "bold",
+    Tone.GOOD: GOOD,
+    Tone.BAD: BAD,
+    Tone.WARN: WARN,
+    Tone.LOUD: LOUD,
+    Tone.QUIET: QUIET,
 }
 
 
@@ -73,9 +66,20 @@ def spaced(*parts: RenderableType | None) -> RenderableType:
     return Group(*shown)
 
 
+def drawn(said: Bit | Said) -> Text:
+    """A text in the colours of its tones."""
+    bits = (said,) if isinstance(said, Bit) else said
+    return Text.assemble(*((bit.text, STYLES[bit.tone]) for bit in bits))
+
+
 def state(word: str) -> Text:
     """A state, in its colour."""
-    return Text(word, style=STATE_STYLES.get(word, ""))
+    return drawn(words.state(word))
+
+
+def told_facts(found: Iterable[Fact], *, indent: int = 2) -> RenderableType:
+    """Facts that the portal tells as well, one a line."""
+    return facts(((name, drawn(value)) for name, value in found), indent=indent)
 
 
 def unprotected(name: str, reason: str) -> Text:
@@ -108,45 +112,3 @@ def arrow(direction: str) -> Text:
     """A direction as an arrow between its sites."""
     source, _, target = direction.partition(" -> ")
     return Text.assemble((source, "bold"), (" ──▶ ", "cyan"), (target, "bold"))
-
-
-def moment(at: datetime | None) -> str:
-    """A moment, in UTC to the second."""
-    return DASH if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
-
-
-def age(at: datetime | None, now: datetime) -> str:
-    """How long since, in one unit: enough to compare lines by."""
-    if at is None:
-        return DASH
-    past = max(0.0, (now - at).total_seconds())
-    for limit, step, unit in ((100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
-        if past < limit:
-            return f"{past / step:.0f} {unit}"
-    return f"{past / 86400:.0f} d"
-
-
-def span(value: timedelta) -> str:
-    """A span in two units at most, to the second."""
-    rounded = timedelta(seconds=round(value.total_seconds()))
-    return show_span(rounded).replace(".0 s", " s") if rounded else show_span(value)
-
-
-def seconds(value: float | None) -> str:
-    """Seconds as a span; what is not known is a dash."""
-    return DASH if value is None else span(timedelta(seconds=value))
-
-
-def short(consistency: str) -> str:
-    """`crash` or `app`, where a column's head says that it is about consistency."""
-    return consistency.removesuffix("-consistent")
-
-
-def size(value: int | None) -> str:
-    """Bytes; what is not known is a dash."""
-    return DASH if value is None else show_size(value)
-
-
-def listed(words: Iterable[str], *, none: str = DASH) -> str:
-    """Words, separated by commas."""
-    return ", ".join(words) or none

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from homeport.interfaces import told
 from homeport.interfaces.cli.render import items as items_render
 from homeport.interfaces.cli.render.style import (
-    DASH,
     QUIET,
     WARN,
-    moment,
     problem,
     section,
-    size,
     spaced,
     table,
     verbatim,
 )
+from homeport.interfaces.words import DASH, moment, size
 from homeport.model.filediff import FileChange, FileSystemDifference
 from homeport.model.operations import Problem
 from homeport.model.reports import LossReceipt
 from homeport.model.unsent import Discarded, UnsentDifference, UnsentView
-from homeport.units import show_size, show_span
+from homeport.units import show_size
 
 NOTHING = "Nothing is set aside."
 NOTE = (
@@ -48,15 +47,8 @@ def _images(images: Sequence[UnsentView], now: datetime) -> RenderableType:
     for image in images:
         host = Text(image.host if image.alive else f"{image.host} (silent)")
         cells = (image.disk, size(image.size), str(image.position), host)
-        made.add_row(*cells, moment(image.set_aside_at), _end(image, now))
+        made.add_row(*cells, moment(image.set_aside_at), told.unsent_end(image, now))
     return made
-
-
-def _end(image: UnsentView, now: datetime) -> str:
-    if image.expires_at is None:
-        return DASH
-    left = image.expires_at - now
-    return f"in {show_span(left)}" if left > timedelta(0) else "with its host's next look"
 
 
 def files(found: Sequence[UnsentDifference], problems: Mapping[str, Problem]) -> RenderableType:

@@ -113,6 +113,12 @@ class TestMachines:
         }
         assert [vm.site for vm in lab.client.vms("west")] == ["west"]
 
+    def test_disks_of_an_items_machine_are_not_called_by_their_layers(self, lab: Lab) -> None:
+        done(lab.deck, *PENDING)
+        told = lab.deck.east.inventory().machines
+        assert [machine.disks for machine in told] == [()]  # or what lies on top at the moment
+        assert {vm.disks for vm in lab.client.vms()} == {("disk0",)}
+
     def test_one_is_made_stopped_started_and_deleted(self, lab: Lab) -> None:
         made = lab.client.create_vm(MACHINE)
         assert made.definition is not None
@@ -120,9 +126,17 @@ class TestMachines:
         lab.deck.tick()
         assert lab.client.stop_vm("east", "mail", timeout=1).state is PowerState.OFF
         assert lab.client.start_vm("east", "mail").state is PowerState.RUNNING
-        lab.client.delete_vm("east", "mail")
+        told = lab.client.delete_vm("east", "mail")
+        assert (told.removed, told.kept) == ((), {"/disks/mail.raw": ""})
         lab.deck.tick()
         assert [vm.name for vm in lab.client.vms()] == ["shop"]
+
+    def test_its_disks_go_too_when_that_is_asked(self, lab: Lab) -> None:
+        lab.client.create_vm(MACHINE)
+        lab.deck.tick()
+        told = lab.client.delete_vm("east", "mail", disks=True)
+        assert told.removed == ("/disks/mail.raw",)
+        assert told.kept == {"/iso": "it is not a file"}
 
     def test_the_fenced_machine_is_not_started(self, lab: Lab) -> None:
         done(lab.deck, *PENDING)
@@ -579,3 +593,39 @@ def test_failing_over_again_and_home_shows_the_resync(lab: Lab) -> None:
     resync = lab.client.item("shop").last_resync
     assert resync is not None
     assert (resync["way"], resync["disks"]) == ("exact", {"disk0": "exact"})
+
+
+def test_a_reprotect_at_work_tells_how_long_it_is_expected_to_take(lab: Lab) -> None:
+    done(lab.deck, *COMMITTED)
+    lab.deck.west.ships = False  # it waits in the resync
+    lab.deck.east.lands = False
+    told: list[tuple[str, ...]] = []
+    job = lab.client.reprotect("shop")
+    real = lab.deck.tick
+
+    def tick(seconds: float = 1.0) -> None:
+        real(seconds)
+        report = lab.client.job(job.id)
+        told.append(report.notes)
+        if len(told) > 30:
+            lab.deck.west.ships = lab.deck.east.lands = True
+
+    lab.deck.tick = tick  # type: ignore[method-assign]
+    ended = lab.end(job)
+    assert ended.succeeded
+    assert ended.notes == ()
+    (words,) = told[-2]
+    assert words.startswith("estimated ")
+    assert "in all (" in words
+    assert "expected" not in lab.client.item("shop").facts
+
+
+def test_a_failback_nobody_rehearsed_is_accepted_with_a_note(lab: Lab) -> None:
+    done(lab.deck, protect())
+    away = lab.client.failover("shop")
+    assert away.notes == ()
+    assert lab.end(away).succeeded
+    lab.end(lab.client.commit("shop"))
+    lab.end(lab.client.reprotect("shop"))
+    (note,) = lab.client.failover("shop").notes
+    assert "No test failover at east has succeeded since the reprotect" in note

@@ -279,7 +279,9 @@ class TestEstimates:
         assert (record.way, record.planned) == ("exact", planned.sends)
         assert record.moved is not None
         assert record.low <= record.estimated <= record.high
-        assert record.actual > 0
+        assert record.actual >= record.preparing > 0
+        assert record.changed is not None
+        assert "time to prepare" in lab.client.estimate("shop").basis.partition(";")[2]
         assert lab.client.estimate("shop").resyncs == (record,)
 
     def test_the_last_ten_are_kept(self, lab: Lab) -> None:
@@ -294,9 +296,8 @@ class TestEstimates:
 
     def test_what_it_rests_on_is_told(self, lab: Lab) -> None:
         done(lab.deck, *COMMITTED)
-        assert "not measured yet, assumed: digest rate, link rate" in (
-            lab.client.estimate("shop").basis
-        )
+        first = "not measured yet, assumed: comparisons, digest rate, rate of deltas"
+        assert first in lab.client.estimate("shop").basis
         lab.deck.east.digest_rate = 5e6
         assert "measured of this item: digest rate" in lab.client.estimate("shop").basis
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from homeport.interfaces.api.agents import AgentsApi
@@ -21,6 +23,14 @@ from homeport.interfaces.cli.main import app
 from homeport.orchestration.desk import AgentDesk
 from tests.serving import serving
 from tests.unit.orchestration.scripted import Deck
+
+made_once = functools.cache(get_command)
+
+
+@pytest.fixture(autouse=True)
+def _commands_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building the commands takes longer than most of them do."""
+    monkeypatch.setattr("typer.testing._get_command", made_once)
 
 
 @dataclass

@@ -25,8 +25,10 @@ from homeport.model.messages import Progress, UnsentReport
 from homeport.model.planning import DiskPlan, ResyncPlan, Way
 from homeport.model.policy import CommitTimer, ReplicationPolicy
 from homeport.model.position import Position
+from homeport.model.rehearsal import Rehearsal
 from homeport.model.reports import (
     CacheReport,
+    Downtime,
     EstimateReport,
     HoldReport,
     HostReport,
@@ -35,6 +37,7 @@ from homeport.model.reports import (
     LedgerLine,
     LossReceipt,
     MappingReport,
+    PendingDecision,
     PointView,
     ResourceReport,
     ResyncRecord,
@@ -91,6 +94,21 @@ COMPLETED = replace(
     known="12 MiB that the old side had and this one has not",
     completed_at=ago(minutes=10),
     unsent=(UNSENT,),
+)
+PLANNED = replace(
+    RECEIPT,
+    planned=True,
+    missing_bytes=0,
+    missing_seconds=0.0,
+    known="nothing: the machine was shut down and its last writes were carried over",
+    assumption="the source was shut down by this job",
+    downtime=Downtime(
+        began_at=ago(hours=2, seconds=14),
+        started=7.4,
+        answered=13.9,
+        measured="by the server's clock, from its order to stop the machine to the answer that it "
+        "runs; the guest's own part of that by the clock of w1",
+    ),
 )
 POINTS = tuple(
     PointView(
@@ -158,6 +176,7 @@ def item(**changes: Any) -> ItemView:
         receipt=None,
         last_resync=None,
         test=None,
+        rehearsal=Rehearsal(site="west", failback=False, drilled_at=ago(days=1)),
     )
     return replace(view, **changes)
 
@@ -176,6 +195,15 @@ PENDING = item(
     receipt=RECEIPT,
     unsent=(UNSENT,),
     allowed=("failover", "undo", "commit"),
+    decision=PendingDecision(what="undo", at=NOW + timedelta(minutes=50)),
+)
+HOME_SOON = item(
+    name="crm",
+    direction="west -> east",
+    active="recovery",
+    running=replace(WEST, machine="crm", role="source"),
+    standby=replace(EAST, machine="crm", role="target"),
+    rehearsal=Rehearsal(site="east", failback=True, missing="none has been made"),
 )
 LATE = item(
     name="mail",
@@ -208,6 +236,9 @@ RUNNING_JOB = JobReport(
     attempt=2,
     created_at=ago(seconds=101),
     started_at=ago(seconds=100),
+    notes=("estimated 2 min in all (1 min 28 s to 2 min 32 s)",),
+    cancellable=True,
+    safety="can be cancelled: the item is committed as before",
     tasks=(
         task(0, "Succeeded"),
         task(1, "Skipped", waits_for="the failover was committed before: a person does that"),
@@ -227,6 +258,9 @@ FAILED_JOB = replace(
     ended_at=ago(seconds=1),
     error=PROBLEM,
     attempt=1,
+    notes=(),
+    cancellable=False,
+    safety=f"begin it again: homeport jobs restart {JOB[:8]}",
     tasks=(
         *RUNNING_JOB.tasks[:7],
         task(7, "Failed", error=PROBLEM, waits_for=""),

@@ -11,6 +11,7 @@ from homeport.model.codec import from_plain
 from homeport.model.protection import State
 from homeport.model.reports import ItemView, JobReport, LedgerLine, PointView, VmReport
 from homeport.model.review import Review
+from tests.hosts import REFUSED
 from tests.unit.interfaces.cli.conftest import Shell
 
 PROTECT = "protect east/shop --to west"
@@ -47,6 +48,36 @@ class TestTheWholeWay:
         assert shell.data("show shop")["direction"] == "east -> west"
         assert "done" in shell.run("disable shop --yes").stdout
         assert shell.data("items") == []
+
+    def test_one_that_was_disabled_says_so_and_its_jobs_stay(self, shell: Shell) -> None:
+        shell.run(PROTECT)
+        shell.run("disable shop --yes")
+        job = shell.data("jobs list --item shop")[0]
+        assert job["kind"] == "Disable replication"
+        error = shell.refusal("show shop", code=ExitCode.NOT_FOUND)
+        assert (error["code"], job["id"] in error["cause"]) == ("ItemDisabled", True)
+        assert "homeport protect" in error["remedy"]
+        assert shell.refusal("show mail", code=ExitCode.NOT_FOUND)["code"] != "ItemDisabled"
+        shell.run(PROTECT)
+        assert state(shell) is State.PROTECTED
+
+    def test_a_failback_that_was_not_rehearsed_is_warned_of(self, shell: Shell) -> None:
+        shell.run(PROTECT)
+        assert "No test failover" not in shell.run("failover shop --planned --yes").stderr
+        for line in ("commit shop --yes", "reprotect shop"):
+            shell.run(line)
+        assert shell.data("show shop")["rehearsal"]["missing"] == "none has been made"
+        warned = shell.run("failover shop --planned --yes")
+        assert "No test failover at east has succeeded since the reprotect" in " ".join(
+            warned.stderr.split()
+        )
+
+    def test_a_failback_that_was_rehearsed_is_not(self, shell: Shell) -> None:
+        commit(shell)
+        for line in ("reprotect shop", "test-failover shop", "test-cleanup shop"):
+            shell.run(line)
+        assert "a test failover at east succeeded" in shell.run("show shop").stdout
+        assert shell.run("failover shop --planned --yes").stderr == ""
 
     def test_undo_gives_back_the_old_machine(self, shell: Shell) -> None:
         fail_over(shell)
@@ -211,7 +242,28 @@ class TestMachines:
         shell.deck.tick()
         assert shell.data("vm stop east/mail --timeout 0")["state"] == "off"
         assert shell.data("vm start east/mail")["state"] == "running"
-        assert shell.data("vm delete east/mail --yes") == {"deleted": "east/mail"}
+        assert shell.data("vm delete east/mail --yes") == {
+            "deleted": "east/mail",
+            "removed": [],
+            "kept": {"/disks/mail.raw": ""},
+        }
+
+    @pytest.mark.parametrize(
+        ("option", "told"),
+        [
+            ("", "Deleted: east/mail\n  kept: /disks/mail.raw\n"),
+            (
+                "--disks",
+                "Deleted: east/mail\n  removed: /disks/mail.raw\n  kept: /iso (it is not a file)\n",
+            ),
+        ],
+    )
+    def test_deleting_one_tells_what_becomes_of_its_files(
+        self, shell: Shell, option: str, told: str
+    ) -> None:
+        shell.deck.east.add_machine("mail")
+        shell.deck.tick()
+        assert shell.run(f"vm delete east/mail --yes {option}").stdout == told
 
     def test_a_name_alone_is_looked_up(self, shell: Shell) -> None:
         assert shell.data("vm show shop")["site"] == "east"
@@ -315,6 +367,29 @@ class TestJobs:
         assert len(shell.data("jobs list --item shop --state Succeeded")) == 2
         assert shell.data("jobs list --state Failed") == []
 
+    def test_one_that_failed_says_how_it_is_begun_again_and_is(self, shell: Shell) -> None:
+        shell.run(PROTECT)
+        shell.deck.west.fails["promote"] = REFUSED
+        shell.run(FAIL_OVER, code=ExitCode.JOB_FAILED)
+        shell.deck.west.fails.clear()
+        job = shell.data("jobs list")[0]["id"]
+        assert (
+            f"begin it again: homeport jobs restart {job[:8]}"
+            in shell.run(f"jobs show {job}").stdout
+        )
+        shell.run(f"jobs restart {job[:8]}")
+        assert state(shell) is State.COMMIT_PENDING
+        error = shell.refusal(f"jobs restart {shell.data('jobs list')[0]['id']}", code=4)
+        assert error["code"] == "JobSucceeded"
+
+    def test_one_at_work_says_until_when_it_can_be_cancelled(self, shell: Shell) -> None:
+        shell.run(PROTECT)
+        shell.deck.idles = True
+        job = shell.run(f"{FAIL_OVER} --no-wait").stdout.strip()
+        told = shell.data(f"jobs show {job}")
+        assert told["cancellable"] is True
+        assert "can be cancelled until 'Fencing the source' begins" in told["safety"]
+
     def test_a_job_that_has_ended_cannot_be_cancelled_any_more(self, shell: Shell) -> None:
         shell.run(PROTECT)
         job = shell.data("jobs list")[0]["id"]
@@ -347,7 +422,7 @@ class TestManyReprotects:
     def test_one_that_is_refused_does_not_stop_the_others(self, shell: Shell) -> None:
         self.prepare(shell, "a")
         fail_over(shell)
-        done = shell.data("reprotect a shop", code=ExitCode.JOB_FAILED)
+        done = shell.data("reprotect a shop", code=ExitCode.REFUSED)
         assert done[0]["job"]["state"] == "Succeeded"
         assert done[1]["error"]["code"] == "NotCommitted"
 
@@ -367,6 +442,7 @@ class TestManyReprotects:
         told = shell.run("reprotect a b").stdout
         for name in ("a", "b"):
             assert f"{name}: succeeded" in told
+        assert "ESTIMATED" in told
 
 
 def test_time_and_place_of_the_newest_point_are_shown(shell: Shell) -> None:

@@ -214,7 +214,16 @@ class TestLabs:
         return result.output
 
     @pytest.mark.parametrize(
-        "line", ["up", "down --yes", "kill east --process qemu", "cut east", "heal east", "start x"]
+        "line",
+        [
+            "up",
+            "up --guest",
+            "down --yes",
+            "kill east --process qemu",
+            "cut east",
+            "heal east",
+            "start x",
+        ],
     )
     def test_all_that_changes_one_needs_root_and_says_so(
         self, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -227,6 +236,17 @@ class TestLabs:
     def test_there_may_be_none(self, tmp_path: Path) -> None:
         assert "homeport lab up" in self.run("list", tmp_path)
         assert json.loads(self.run("list --json", tmp_path)) == []
+
+    def test_one_that_is_there_is_not_made_anew(self, tmp_path: Path) -> None:
+        kept = tmp_path / "tour" / "disk"
+        kept.parent.mkdir()
+        kept.touch()
+        said = self.run("up tour --guest", tmp_path, ExitCode.REFUSED)
+        assert "homeport lab down tour" in said
+        assert kept.exists()
+
+    def test_hosts_are_not_named_where_a_guest_comes_with_its_own(self, tmp_path: Path) -> None:
+        self.run("up --guest --host north", tmp_path, ExitCode.USAGE)
 
     def test_a_machine_is_named_for_qemu_only(self, tmp_path: Path) -> None:
         self.run("kill east --domain web", tmp_path, ExitCode.USAGE)

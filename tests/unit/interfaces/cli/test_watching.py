@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from homeport.client import Client, JobNotDoneError, UnreachableServerError
-from homeport.errors import RefusedError
+from homeport.errors import HomeportError, NotFoundError, RefusedError, TransientError
 from homeport.interfaces.cli import reprotects, watching
 from homeport.interfaces.cli.failure import ExitCode
 from homeport.interfaces.cli.frame import NotConfirmedError, Screen, Session
@@ -227,7 +227,7 @@ class TestBatch:
         for _ in reprotects.steps(batch, parallel):
             pass
         assert not batch.waiting
-        assert batch.failed is bool(client.refused)
+        assert (batch.worst is not ExitCode.OK) is bool(client.refused)
         return session
 
     @pytest.mark.parametrize("parallel", [1, 2, 5, 9])
@@ -241,6 +241,52 @@ class TestBatch:
         client = ServerOfJobs(refused=frozenset("ac"))
         self.run(client, parallel=1)
         assert client.started == ["b", "d", "e"]
+
+    def test_a_server_that_goes_away_between_two_starts_is_waited_for(self) -> None:
+        client = ServerOfJobs()
+        real, calls = client.reprotect, []
+
+        def reprotect(name: str, asked: ReprotectRequest) -> Any:
+            calls.append(name)
+            if len(calls) in (1, 4, 5):
+                raise UnreachableServerError("http://here", "refused")
+            return real(name, asked)
+
+        client.reprotect = reprotect  # type: ignore[method-assign]
+        self.run(client, parallel=2)
+        assert client.started == list(self.NAMES)
+
+    def test_one_that_stays_away_ends_the_command(self) -> None:
+        client = ServerOfJobs()
+
+        def reprotect(name: str, asked: ReprotectRequest) -> Any:
+            raise UnreachableServerError("http://here", "refused")
+
+        client.reprotect = reprotect  # type: ignore[method-assign]
+        with pytest.raises(UnreachableServerError):
+            self.run(client)
+
+    @pytest.mark.parametrize(
+        ("ends", "refused", "code"),
+        [
+            (("Succeeded", "Succeeded"), None, ExitCode.OK),
+            (("Succeeded", "Cancelled"), None, ExitCode.CANCELLED),
+            (("Failed", "Cancelled"), None, ExitCode.JOB_FAILED),
+            (("Succeeded",), RefusedError("not now"), ExitCode.REFUSED),
+            (("Cancelled",), RefusedError("not now"), ExitCode.CANCELLED),
+            ((), NotFoundError("no such item"), ExitCode.NOT_FOUND),
+            (("Succeeded",), TransientError("host away"), ExitCode.TRANSIENT),
+        ],
+    )
+    def test_the_code_is_that_of_the_item_that_came_off_worst(
+        self, ends: tuple[str, ...], refused: HomeportError | None, code: ExitCode
+    ) -> None:
+        batch = reprotects.Batch(session=a_session(), asked=ReprotectRequest(), waiting=[])
+        for number, state in enumerate(ends):
+            batch.jobs[str(number)] = replace(s.FAILED_JOB, state=state)
+        if refused:
+            batch.refused["x"] = refused
+        assert batch.worst is code
 
     def test_on_a_terminal_it_is_one_board(self) -> None:
         client = ServerOfJobs(refused=frozenset("c"))
