@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport.dataplane import points, qcow2_writer
+from homeport.dataplane import flags, points, qcow2_writer
 from homeport.providers.compute.memory import MemoryCompute
 from homeport.providers.store import folder
 
@@ -30,6 +30,7 @@ EFFECTS: tuple[tuple[Any, str], ...] = (
     (os, "truncate"),
     (subprocess, "run"),
     (points, "rewrite_backing"),
+    (flags, "set_immutable"),
     (qcow2_writer.LayerWriter, "finish"),
     *(
         (MemoryCompute, name)
@@ -44,6 +45,10 @@ EFFECTS: tuple[tuple[Any, str], ...] = (
             "delete",
             "set_note",
             "set_autostart",
+            "make_pool",
+            "delete_pool",
+            "make_network",
+            "delete_network",
         )
     ),
     *((folder.FolderStore, name) for name in ("put", "delete")),

@@ -28,6 +28,13 @@ from homeport.model.machine import (
     NicDefinition,
     PowerState,
 )
+from homeport.model.machine_orders import (
+    CreateMachine,
+    DeletedMachine,
+    DeleteMachine,
+    MachineName,
+    MachineShape,
+)
 from homeport.model.manifest import Consistency
 from homeport.model.messages import (
     Assignment,
@@ -137,6 +144,8 @@ class FakeHost:
     cpus: int = 2
     disks_now: tuple[DiskName, ...] | None = None
     makes: tuple[str, ...] = ()
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # nobody's, by pool
+    strangers: tuple[str, ...] = ()
     digest_rate: float = 0.0
     exported: list[ExportUnsent] = field(default_factory=list)
     pending: dict[ItemId, list[PointReport]] = field(default_factory=dict)  # not shipped yet
@@ -285,6 +294,8 @@ class FakeHost:
                 missing_networks=missing,
                 tracked=False,
                 makes=self.makes,
+                taken={path: DISK for path in self.files.get(args.pool, ()) if args.definition},
+                stranger=args.name if args.name in self.strangers else "",
             )
         return ops.SideFacts(
             item=args.item,
@@ -348,28 +359,29 @@ class FakeHost:
             self.machines.pop(copy.machine, None)
         return ops.LedgerFacts(made=len(copy.made), left=())
 
-    def do_create_machine(self, args: ops.CreateMachine) -> ops.Nothing:
+    def do_create_machine(self, args: CreateMachine) -> ops.Nothing:
         self.add_machine(args.name)
         return ops.Nothing()
 
-    def do_start_machine(self, args: ops.MachineName) -> ops.Nothing:
+    def do_start_machine(self, args: MachineName) -> ops.Nothing:
         self.machines[args.name] = PowerState.RUNNING
         return ops.Nothing()
 
-    def do_stop_machine(self, args: ops.MachineName) -> ops.Nothing:
+    def do_stop_machine(self, args: MachineName) -> ops.Nothing:
         self.machines[args.name] = PowerState.OFF
         return ops.Nothing()
 
-    def do_delete_machine(self, args: ops.MachineName) -> ops.Nothing:
+    def do_delete_machine(self, args: DeleteMachine) -> DeletedMachine:
         self.machines.pop(args.name, None)
-        return ops.Nothing()
+        path = f"/disks/{args.name}.raw"
+        if args.disks:
+            return DeletedMachine(removed=(path,), kept={"/iso": "it is not a file"})
+        return DeletedMachine(kept={path: ""})
 
-    def do_show_machine(self, args: ops.MachineName) -> ops.MachineShape:
+    def do_show_machine(self, args: MachineName) -> MachineShape:
         if args.name not in self.machines:
             raise RefusedError("no such machine", code="UnknownMachine")
-        return ops.MachineShape(
-            definition=self.definitions[args.name], state=self.machines[args.name]
-        )
+        return MachineShape(definition=self.definitions[args.name], state=self.machines[args.name])
 
     # -- assignments --
 

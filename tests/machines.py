@@ -42,11 +42,13 @@ def machine_xml(
     devices: str = "",
     os: str = "<type arch='x86_64' machine='q35'>hvm</type>",
     extra: str = "",
+    firmware: str = "",
 ) -> str:
-    """A machine of 64 MiB that stays in its firmware."""
+    """A machine of 64 MiB that stays in its firmware, which libvirt chooses if it is "efi"."""
+    chosen = f" firmware='{firmware}'" if firmware else ""
     return (
         f"<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>"
-        f"<memory unit='KiB'>65536</memory><vcpu>1</vcpu>{extra}<os>{os}</os>"
+        f"<memory unit='KiB'>65536</memory><vcpu>1</vcpu>{extra}<os{chosen}>{os}</os>"
         f"<devices>{''.join(disks)}{devices}</devices></domain>"
     )
 

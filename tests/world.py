@@ -18,13 +18,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from homeport.agent import source
+from homeport.agent import guard, source
 from homeport.agent.handlers import carry_out
 from homeport.agent.ledgers import Ledgers, UnknownItemError
 from homeport.agent.loop import one_pass
 from homeport.agent.means import Means
 from homeport.agent.operations.order import Bench
 from homeport.agent.shelf import Shelf
+from homeport.agent.temporary import sweep as sweep_temporary
 from homeport.dataplane.pipeline import Control
 from homeport.errors import from_dict
 from homeport.model.codec import from_plain, to_plain
@@ -92,18 +93,27 @@ class Host:
     name: str
     root: Path
     clock: ManualClock
+    immutable: bool = False
+    confirmed: Path | None = None
     compute: MemoryCompute = field(init=False)
     shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:
         self.pool.mkdir(parents=True)
-        self.compute = MemoryCompute(pools={"default": self.pool}, networks=("lan",))
+        self.variables.mkdir(parents=True)
+        self.compute = MemoryCompute(
+            pools={"default": self.pool}, networks=("lan",), variables_folder=self.variables
+        )
         open_store(self.cache.url, create=True)
         self.restart()
 
     @property
     def pool(self) -> Path:
         return self.root / self.name / "pool"
+
+    @property
+    def variables(self) -> Path:
+        return self.root / self.name / "nvram"
 
     @property
     def cache(self) -> StoreAddress:
@@ -121,10 +131,13 @@ class Host:
             make_store=lambda address: None,
             open_reader=open_reader,
             open_base=open_base,
+            immutable=self.immutable,
+            confirmed=self.confirmed,
         )
         self.shelf = Shelf(means)
         for item in self.shelf.items():
             with suppress(UnknownItemError):  # released, but for its place in the index
+                sweep_temporary(self.shelf.peek(item), means)
                 self.shelf.peek(item).sweep_files()
 
     @property
@@ -147,6 +160,17 @@ class Host:
         """One pass of the item's loop."""
         with self.shelf.turn(ITEM, Control()) as work:
             one_pass(work)
+
+    def guard(self) -> list[str]:
+        """One round of the guard; what was not as it should be."""
+        found: list[str] = []
+
+        def mend(item: str) -> None:
+            with self.shelf.claim(item, Control()) as work:
+                found.extend(guard.put_right(work))
+
+        guard.go_round(self.shelf, mend)
+        return found
 
     def assign(self, **changes: Any) -> None:
         """What an assignment changes in the ledger."""
@@ -180,6 +204,7 @@ class World:
     root: Path
     formats: dict[str, str] = field(default_factory=lambda: {"vda": "raw", "vdb": "raw"})
     size: int = 4 * MiB
+    unmanaged: bool = False  # of the machine's disks, from its protection on
     clock: ManualClock = field(default_factory=ManualClock)
     epoch: int = 0
     policy: ReplicationPolicy = field(
@@ -235,12 +260,17 @@ class World:
                 name="web",
                 vault=VAULT,
                 epoch=self.epoch,
-                definition=facts.definition,
+                definition=facts.definition.unmanaged() if self.unmanaged else facts.definition,
                 pool="default",
                 networks=NETWORKS,
             )
         )
         assert not made.problems, made.problems
+        self.arm()
+        self.assign_target()
+
+    def arm(self) -> None:
+        """The running side begins to track."""
         self.east.order(
             Arm(
                 item=ITEM,
@@ -250,9 +280,9 @@ class World:
                 machine="web",
                 cache=self.east.cache,
                 policy=self.policy,
+                unmanaged=self.unmanaged,
             )
         )
-        self.assign_target()
 
     def assign_target(self) -> None:
         """The standby side lands from the running side's store."""

@@ -15,13 +15,18 @@ import pytest
 
 from homeport.agent import source
 from homeport.agent.rotation import ForeignLayerError
+from homeport.agent.target import land_all
+from homeport.dataplane.layout import DamagedObjectError
 from homeport.dataplane.pipeline import Control
-from homeport.errors import HomeportError, IntegrityError, RefusedError
+from homeport.errors import CancelledError, HomeportError, IntegrityError, RefusedError
 from homeport.model import operations as ops
 from homeport.model.ids import DiskName
+from homeport.model.ledger import CommitIntent
 from homeport.model.machine import PowerState
+from homeport.model.machine_orders import CreateMachine, MachineName, NewDisk
 from homeport.model.planning import Way
 from homeport.model.position import Position
+from homeport.providers.compute.memory import MemoryCompute
 from homeport.units import KiB, MiB
 from tests.crashes import CrashError, Mortal
 from tests.integration.test_state_machine import scratch
@@ -435,20 +440,26 @@ def test_without_a_common_point_the_disks_are_compared(world: World) -> None:
     same(world.standby.bytes_of(position, "web-vdb"), remembered[position]["web-vdb"], "vdb")
 
 
-def test_maps_that_no_longer_reach_back_are_not_guessed_at(world: World) -> None:
+@pytest.mark.parametrize("when", ["before it is planned", "after it was planned"])
+def test_maps_that_no_longer_reach_back_are_not_guessed_at(world: World, when: str) -> None:
     protected(world)
     older = world.capture()
     world.write("vda", 8 * KiB, b"newer" * 100)
     newer = world.capture()
     world.fail_over(older)
     world.commit()
-    held = world.running.shelf.peek(ITEM)
-    held._map_path(DiskName("web-vda"), newer).unlink()
-    world.reprotect()
-    with pytest.raises(IntegrityError) as lost:
-        world.running.one_pass()
-    assert lost.value.code == "MapsLost"
-    world.reprotect(way=Way.DIFFERENTIAL)
+    lost = world.running.shelf.peek(ITEM)._map_path(DiskName("web-vda"), newer)
+    if when == "before it is planned":
+        lost.unlink()
+        assert {disk.way for disk in world.plan().disks} == {Way.DIFFERENTIAL}
+        world.reprotect()
+    else:
+        world.reprotect()
+        lost.unlink()
+        with pytest.raises(IntegrityError) as told:
+            world.running.one_pass()
+        assert told.value.code == "MapsLost"
+        world.reprotect(way=Way.DIFFERENTIAL)
     world.replicate(3)
     same_everywhere(world)
 
@@ -509,12 +520,36 @@ def test_a_damaged_newer_point_does_not_keep_older_ones_from_being_booted(world:
     assert world.remembered() == content
 
 
+@pytest.mark.parametrize("what", ["damage", "cancel"])
+def test_a_point_that_lands_on_one_disk_only_leaves_nothing(world: World, what: str) -> None:
+    """Its failover comes before the next try: no landing would ever put it right."""
+    protected(world)
+    for dev in world.truth:
+        world.write(dev, 8 * KiB, b"newer" * 100)
+    world.clock.pass_time(5)
+    world.running.one_pass()
+    before = {path for path in world.west.pool.rglob("*") if path.is_file()}
+    last = sorted((world.root / "east" / "cache").rglob("points/*/web-vdb.delta"))[-1]
+    if what == "damage":
+        last.write_bytes(b"not a delta")
+        with pytest.raises(DamagedObjectError):
+            world.west.one_pass()
+    else:
+        control = Control(cancelled=lambda: any(world.west.pool.rglob("web-vdb/*.partial")))
+        with pytest.raises(CancelledError), world.west.shelf.claim(ITEM, control) as work:
+            land_all(work)
+    assert {path for path in world.west.pool.rglob("*") if path.is_file()} == before
+    world.fail_over(source_answers=False)
+    assert world.standby is world.east
+    assert world.west.shelf.peek(ITEM).sweep_files() == []
+
+
 def test_a_machine_that_is_made_twice_is_made_once(world: World) -> None:
-    order = ops.CreateMachine(
+    order = CreateMachine(
         name="new",
         memory=64 * MiB,
         vcpus=1,
-        disks=(ops.NewDisk(name=DiskName("new-root"), size=MiB),),
+        disks=(NewDisk(name=DiskName("new-root"), size=MiB),),
         pool="default",
     )
     world.east.order(order)
@@ -539,7 +574,7 @@ def test_a_commit_cut_short_is_finished_before_the_machine_starts(
     with suppress(CrashError), Mortal(at_effect).living():
         world.running.one_pass()
     world.running.restart()
-    world.running.order(ops.MachineName(name="web"), "start-machine")
+    world.running.order(MachineName(name="web"), "start-machine")
     assert world.running.ledger.committing is None
     found = world.running.compute.read("web", "vda", 0, MiB)
     same(found, world.remembered()["web-vda"], "vda")
@@ -595,3 +630,55 @@ def test_a_longer_base_of_a_running_machine_is_not_flattened_into(world: World) 
     world.disable()
     path = world.running.pool / "web-vda.qcow2"
     same(read_image(path, "qcow2"), content["web-vda"], str(path))
+
+
+def test_a_commit_cut_short_on_one_disk_is_no_doubt_about_the_others(world: World) -> None:
+    protected(world)
+    world.write("vda", 40 * KiB, b"in the commit" * 100)
+    world.clock.pass_time(5)
+    world.running.one_pass()
+    world.fail_over()  # the point lands there, and has not been heard of here
+    world.commit()
+    held = world.standby.shelf.peek(ITEM)
+    first = held.ledger.disks[0]
+    intent = CommitIntent(disk=first.name, layer=first.layers[0].path, into=first.base)
+    held.save(committing=intent)
+    assert {disk.way for disk in world.plan().disks} == {Way.NOTHING}
+    world.reprotect()
+    world.replicate(3)
+    same_everywhere(world)
+
+
+def test_what_a_live_commit_had_written_when_all_died_is_no_write_from_outside(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image above has the new name below it, and the ledger does not know yet."""
+    protected(world)
+    world.write("vda", 40 * KiB, b"landed" * 100)
+    world.write("vdb", 40 * KiB, b"landed" * 100)
+    world.clock.pass_time(5)
+    world.running.one_pass()
+    world.standby.one_pass()
+    world.write("vda", 80 * KiB, b"captured" * 100)
+    world.clock.pass_time(5)
+    inner = MemoryCompute.commit
+
+    def commit(*args: Any, **named: Any) -> bool:
+        inner(*args, **named)
+        raise CrashError("the host has lost its power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryCompute, "commit", commit)
+        with pytest.raises(CrashError):
+            world.running.one_pass()
+    host = world.running
+    host.compute.stop("web", timeout=0)
+    host.restart()
+    with host.shelf.claim(ITEM, Control()) as work:
+        source.settle(work.held, work.means)
+    world.fail_over()
+    world.commit()
+    assert {disk.way for disk in world.plan().disks} <= {Way.EXACT, Way.NOTHING}
+    world.reprotect()
+    world.replicate(3)
+    same_everywhere(world)

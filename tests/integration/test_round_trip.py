@@ -18,7 +18,8 @@ from tests.world import ITEM, World
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(params=["raw", "qcow2"])
+# The other disk is raw in either, so that the long runs alone have a machine of raw disks only.
+@pytest.fixture(params=[pytest.param("raw", marks=pytest.mark.long), "qcow2"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     return World(tmp_path, formats={"vda": request.param, "vdb": "raw"})
 

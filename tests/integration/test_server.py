@@ -98,6 +98,7 @@ class Live:
     """A server at work, its client, and the two hosts."""
 
     client: Client
+    http: TestClient
     east: FakeHost
     west: FakeHost
 
@@ -137,7 +138,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
                 agent.turn()
             for thread in threads:
                 thread.start()
-            yield Live(client=client, east=agents[0].host, west=agents[1].host)
+            yield Live(client=client, http=http, east=agents[0].host, west=agents[1].host)
             for agent in agents:
                 agent.stop.set()
             for thread in threads:
@@ -163,6 +164,10 @@ def test_a_round_trip_through_the_engine(live: Live) -> None:
     job = live.end(client.reprotect("shop"))
     assert [task.state for task in job.tasks].count("Skipped") == 2
     assert client.item("shop").direction == "west -> east"
+    for page in ("items/shop", "items/shop/review"):
+        shown = live.http.get(f"/portal/{page}")
+        assert shown.status_code == 200
+        assert "No test failover at east has succeeded since the reprotect" in shown.text
     live.end(client.disable("shop"))
     assert client.items() == ()
     assert all(not host.copies for host in (live.east, live.west))

@@ -18,6 +18,7 @@ from homeport.agent.operations.order import Bench
 from homeport.agent.operations.unsent import READING
 from homeport.dataplane import copying
 from homeport.dataplane.pipeline import Control
+from homeport.dataplane.points import backing_of
 from homeport.errors import HomeportError
 from homeport.model.codec import to_plain
 from homeport.model.ids import DiskName, OperationId
@@ -116,6 +117,33 @@ def test_the_files_that_were_never_sent_are_told(world: World) -> None:
     assert (found.way, found.position) == ("e2fsprogs", only(world.standby).position)
     assert hashlib.sha256(image_of(world.standby).read_bytes()).digest() == before
     assert not (world.standby.shelf.peek(ITEM).folder / READING).exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "codes"),
+    [("the image", {"ImageMoved"}), ("the point below", {"ImageMoved", "ImageToolFailed"})],
+)
+def test_a_file_that_gets_another_name_meanwhile_is_said(
+    world: World, what: str, codes: set[str]
+) -> None:
+    lost(world)
+    image = image_of(world.standby)
+    moved = image if what == "the image" else Path(str(backing_of(image)))
+    moved.rename(moved.with_name("elsewhere"))
+    error = refused(world.standby, UnsentFiles(item=ITEM, disk=DISK))
+    assert error.code in codes
+    assert moved.name in error.message
+
+
+def test_a_program_that_is_missing_is_not_told_as_a_moved_image(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost(world)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    export = ExportUnsent(item=ITEM, disk=DISK, path=str(tmp_path / "copy.raw"), format="raw")
+    with pytest.raises(HomeportError, match="qemu-img") as caught:
+        world.standby.order(export)
+    assert caught.value.code != "ImageMoved"
 
 
 def test_a_long_list_is_cut_and_counted_whole(world: World) -> None:
@@ -279,16 +307,30 @@ def test_it_expires_by_policy_and_frees_what_it_stood_on(world: World) -> None:
     landed_long_ago(world)
     pinned = world.standby.ledger.chain(DISK)
     assert point in (pinned.base_at, *(layer.position for layer in pinned.layers))
-    world.clock.at = only(world.standby).set_aside_at + timedelta(days=7, seconds=-1)
-    world.standby.one_pass()
+    world.clock.at = only(world.standby).set_aside_at + timedelta(days=7, seconds=-10)
+    world.replicate(1)
     assert path.exists()
-    world.clock.pass_time(1)
+    world.clock.pass_time(10)
     world.standby.one_pass()
     gone(world.standby, path)
     world.replicate()
     free = world.standby.ledger.chain(DISK)
     assert point not in (free.base_at, *(layer.position for layer in free.layers))
     assert len(free.layers) < len(pinned.layers)
+
+
+def test_a_clock_that_jumps_ahead_ends_no_image(world: World) -> None:
+    """Nobody gets it back, and a host may be up for a while before its clock is right."""
+    world.policy = replace(world.policy, unsent_retention=timedelta(days=7))
+    lost(world)
+    path = image_of(world.standby)
+    landed_long_ago(world)
+    world.clock.pass_time(3650 * 86400)
+    world.standby.one_pass()
+    assert path.exists()
+    world.clock.pass_time(-3650 * 86400)
+    world.replicate(1)
+    assert path.exists()
 
 
 def test_discarding_removes_it_now_and_once(world: World) -> None:
