@@ -5,6 +5,9 @@ PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Guests and daemons are waited for more than they compute; those with guests take longest: first.
+SPREAD := -n 3 --dist loadscope --no-loadscope-reorder
+REAL := tests/acceptance tests/integration tests/contracts
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages demo check format lint types imports unit coverage test test-all bench lock clean
@@ -49,10 +52,10 @@ coverage: $(STAMP) ## Which lines and branches the unit tests reach, by module
 	@$(BIN)/python -m pytest -q -n 2 --cov=homeport --cov-report=term:skip-covered tests/unit
 
 test: setup node_modules/.installed ## All tests with real peers, but the long matrices
-	@$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not long" --timeout 420 tests/contracts tests/integration tests/acceptance
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "not long" --timeout 420 --durations 30 $(REAL)
 
 test-all: setup node_modules/.installed coverage ## Every test, the long matrices whole; coverage
-	@$(BIN)/python -m pytest -q -m "long or not long" --timeout 3600 tests/contracts tests/integration tests/acceptance
+	@$(BIN)/python -m pytest -q $(SPREAD) -m "long or not long" --hypothesis-profile search --timeout 3600 --durations 25 $(REAL)
 
 bench: setup ## Figures, each as a ratio to its limit in the same run
 	@$(BIN)/python -m benchmarks
