@@ -23,7 +23,11 @@ BLOCK = 64 * KiB  # what the common job's guest writes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """How large and how often: `disk` has `used` bytes of data, `changed` are rewritten."""
+    """
+    How large and how often: `disk` has `used` bytes of data, `changed` are rewritten.
+
+    Estimates are held against disks with `estimated` bytes of data.
+    """
 
     name: str
     disk: int
@@ -31,11 +35,26 @@ class Scale:
     changed: int
     runs: int
     large: int  # the disk that memory and failover must not notice
+    estimated: int
 
 
-FULL = Scale(name="full", disk=4 * GiB, used=GiB, changed=64 * MiB, runs=3, large=64 * GiB)
+FULL = Scale(
+    name="full",
+    disk=4 * GiB,
+    used=GiB,
+    changed=64 * MiB,
+    runs=3,
+    large=64 * GiB,
+    estimated=512 * MiB,
+)
 QUICK = Scale(
-    name="quick", disk=512 * MiB, used=128 * MiB, changed=16 * MiB, runs=2, large=16 * GiB
+    name="quick",
+    disk=512 * MiB,
+    used=128 * MiB,
+    changed=16 * MiB,
+    runs=2,
+    large=16 * GiB,
+    estimated=128 * MiB,
 )
 
 

@@ -51,7 +51,9 @@ def _in_own_process(ground: Ground, size: int) -> dict[str, int]:
 
 def measure(folder: Path, size: int, used: int) -> dict[str, int]:
     """Peaks by phase; both sites live in this one process, so each is the sum of two agents."""
-    scale = Scale(name="memory", disk=size, used=used, changed=used // 16, runs=1, large=size)
+    scale = Scale(
+        name="memory", disk=size, used=used, changed=used // 16, runs=1, large=size, estimated=used
+    )
     ground = Ground(folder=folder, scale=scale)
     sites = two_sites(ground, "sites")
     peaks = {"before": peak_memory()}
