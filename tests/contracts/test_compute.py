@@ -195,6 +195,14 @@ def two_disks(rig: Rig, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def with_flash(definition: MachineDefinition, folder: Path, variables: bytes) -> MachineDefinition:
+    """The machine with UEFI firmware from a flash of its own, and with these variables."""
+    code = raw_file(folder / "code.fd")
+    flash = f"<features><acpi/></features><os><loader type='pflash' readonly='yes'>{code}</loader>"
+    text = definition.domain_xml.replace("<os>", flash)
+    return replace(definition, nvram=variables, domain_xml=text)
+
+
 def left_to_libvirt(folder: Path) -> str:
     """A UEFI machine as `virt-install --boot uefi` defines it: no file of it is named."""
     disk = disk_xml("vda", raw_file(folder / "a.raw"))
@@ -726,22 +734,31 @@ class TestCreate:
         self, rig: Rig, tmp_path: Path, definition: MachineDefinition
     ) -> None:
         path = tmp_path / "vars" / "web.fd"
-        code = raw_file(tmp_path / "code.fd")
-        flash = f"<os><loader type='pflash' readonly='yes'>{code}</loader>"
-        uefi = replace(
-            definition,
-            nvram=b"v" * 5000,
-            domain_xml=definition.domain_xml.replace(
-                "<os>", f"<features><acpi/></features>{flash}"
-            ),
-        )
-        networks: dict[str, str | None] = {"lan": None}
-        placement = place(tmp_path / "a.raw", networks=networks, nvram_path=str(path))
-        rig.compute.create(uefi, placement)
+        placement = place(tmp_path / "a.raw", networks={"lan": None}, nvram_path=str(path))
+        rig.compute.create(with_flash(definition, tmp_path, b"v" * 5000), placement)
         assert path.read_bytes() == b"v" * 5000
         assert rig.compute.describe("web").nvram == b"v" * 5000
         rig.compute.delete("web")
         assert not path.exists()
+
+    def test_variables_that_are_not_its_own_are_kept_aside(
+        self, rig: Rig, tmp_path: Path, definition: MachineDefinition
+    ) -> None:
+        path = tmp_path / "web.fd"
+        placement = place(tmp_path / "a.raw", networks={"lan": None}, nvram_path=str(path))
+        path.write_bytes(b"strange" * 100)
+        for content in (b"first" * 100, b"second" * 100, b"second" * 100):
+            rig.compute.create(with_flash(definition, tmp_path, content), placement)
+            assert path.read_bytes() == content
+        rig.compute.delete("web")
+        path.write_bytes(b"stranger" * 100)
+        rig.compute.create(with_flash(definition, tmp_path, b"third" * 100), placement)
+        assert path.read_bytes() == b"third" * 100
+        aside = {one.name: one.read_bytes() for one in tmp_path.glob("web.fd.*")}
+        assert aside == {
+            "web.fd.aside-1": b"strange" * 100,
+            "web.fd.aside-2": b"stranger" * 100,
+        }
 
     def test_the_choice_of_their_file_is_left_to_libvirt_again(
         self, rig: Rig, tmp_path: Path

@@ -194,9 +194,9 @@ class LibvirtCompute:
         """See `Compute`."""
         text = files.fitted(definition, placement, variables=self._variables)
         with self._connection.session(f"define machine {placement.name}", placement.name) as link:
-            running = self._check_redefinition(link, placement)
+            running, own = self._redefined(link, placement)
             if definition.nvram is not None and placement.nvram_path and not running:
-                uefi.write(Path(placement.nvram_path), definition.nvram)
+                uefi.lay(Path(placement.nvram_path), definition.nvram, own=own)
             link.defineXML(text).setAutostart(0)
 
     def start(self, machine: str) -> None:
@@ -335,17 +335,18 @@ class LibvirtCompute:
         files.flatten(top, base)
         self.set_sources(machine, {target: base})
 
-    def _check_redefinition(self, link: Any, placement: Placement) -> bool:
-        """Whether the machine is there and runs; refused if it has a saved state."""
+    def _redefined(self, link: Any, placement: Placement) -> tuple[bool, Path | None]:
+        """Whether it is there and runs, and its variables; refused if it has a saved state."""
         try:
             domain = link.lookupByName(placement.name)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
-            return False
+            return False, None
         if domain.hasManagedSaveImage():
             raise SavedStateError(placement.name)
-        return bool(domain.isActive())
+        root = domain_xml.parse(domain.XMLDesc(_PERSISTENT))
+        return bool(domain.isActive()), uefi.path_of(root, self._variables)
 
 
 def _problems(domain: Any) -> list[MachineProblem]:

@@ -9,11 +9,17 @@ the file in the running machine's XML alone, so that its place is derived here.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import structlog
+
 from homeport.providers.compute import domain_xml
 from homeport.providers.compute.hook import sync_folder
+
+log = structlog.get_logger("homeport.compute")
 
 FOLDER = Path("/var/lib/libvirt/qemu/nvram")
 """Where libvirt's system daemon makes variables whose file is not named; not configurable."""
@@ -57,6 +63,24 @@ def read(path: Path) -> bytes | None:
             break
         before = found
     return found
+
+
+def lay(path: Path, content: bytes, *, own: Path | None) -> None:
+    """
+    Write the variables of a machine that is being defined; `own` is where it had them so far.
+
+    A file that is found there and is not its own is somebody's, perhaps of a machine that was
+    undefined and is to come back: it is kept under another name, which is logged.
+    """
+    if path != own and path.exists() and path.read_bytes() != content:
+        aside = next(one for one in _names_beside(path) if not one.exists())
+        path.rename(aside)
+        log.warning("strange_variables_set_aside", path=str(path), kept_as=str(aside))
+    write(path, content)
+
+
+def _names_beside(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}.aside-{number}") for number in count(1))
 
 
 def write(path: Path, content: bytes) -> None:
