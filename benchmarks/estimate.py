@@ -27,7 +27,7 @@ from homeport.model.estimate import Estimate, Rates, estimate
 from homeport.model.operations import AskFacts, SideFacts
 from homeport.model.planning import ResyncPlan, Way, plan_resync
 from homeport.model.reports import ResyncRecord
-from homeport.orchestration.rates import as_sides_digest, learned, measured, rates_of
+from homeport.orchestration.rates import as_sides_digest, by_points, learned, rates_of
 from homeport.units import MiB, show_size
 from tests.world import ITEM
 
@@ -77,13 +77,12 @@ class Pupil:
         self.sites.fail_over_now()
         self._write(size, grow=way is Way.FULL)
         plan, rates = self._planned(way)
-        self.facts["rates"] = measured(rates)
         found = estimate(plan, rates)
         os.sync()  # what an earlier run left to be written is no part of this one
         orders, took = self.sites.resync(way)
         record = self._record(way, plan, found, orders=orders, took=took)
         if learn:
-            self.facts["rates"] = measured(learned(rates_of(self.facts), plan, record))
+            self.facts["lessons"] = learned(self.facts, plan, record)
         return record
 
     def _write(self, size: int, *, grow: bool = False) -> None:
@@ -106,6 +105,7 @@ class Pupil:
         }
         report = report_item(self.sites.running.shelf, ITEM)
         rates = as_sides_digest(rates_of(self.facts, report), old, running)
+        self.facts["rates"] = {**by_points(self.facts, report), "digest": rates.digest}
         return plan_resync(seen.get(way, old), running), rates
 
     def _record(

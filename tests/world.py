@@ -28,7 +28,7 @@ from homeport.agent.shelf import Shelf
 from homeport.agent.temporary import sweep as sweep_temporary
 from homeport.dataplane.pipeline import Control
 from homeport.errors import from_dict
-from homeport.model.codec import from_plain, to_plain
+from homeport.model.codec import UnreadableDocumentError, from_plain, to_plain
 from homeport.model.ids import HostName, ItemId, OperationId, SiteName, VaultId
 from homeport.model.ledger import ItemLedger
 from homeport.model.messages import OperationOrder, OperationState, StoreAddress
@@ -136,7 +136,7 @@ class Host:
         )
         self.shelf = Shelf(means)
         for item in self.shelf.items():
-            with suppress(UnknownItemError):  # released, but for its place in the index
+            with suppress(UnknownItemError, UnreadableDocumentError):  # released, or spoiled
                 sweep_temporary(self.shelf.peek(item), means)
                 self.shelf.peek(item).sweep_files()
 

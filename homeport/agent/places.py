@@ -10,14 +10,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homeport.agent.ledgers import LEDGER_FILE
+from homeport.agent.ledgers import UnknownItemError, load_ledger
 from homeport.agent.operations.order import Bench
+from homeport.model.codec import UnreadableDocumentError
 from homeport.model.host import HostInventory
 
 
 def is_here(bench: Bench, item: str) -> bool:
-    """Whether this host's ledger of the item can be read."""
-    return bench.shelf.has(item) and (_folder(bench, item) / LEDGER_FILE).exists()
+    """Whether this host's ledger of the item is there and can be read."""
+    if not bench.shelf.has(item):
+        return False
+    try:
+        load_ledger(_folder(bench, item))
+    except (UnknownItemError, UnreadableDocumentError):
+        return False
+    return True
+
+
+def files_left(bench: Bench, item: str) -> list[Path]:
+    """What lies in the folder of an item whose ledger is not here, an unreadable one too."""
+    return sorted(path for path in _folder(bench, item).rglob("*") if not path.is_dir())
 
 
 def is_away(bench: Bench, item: str, inventory: HostInventory) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from homeport.model.codec import from_plain
 from homeport.model.estimate import Span
 from homeport.model.reports import JobReport, TaskReport
-from homeport.orchestration.ports import ItemRow, Job, Task
+from homeport.orchestration.ports import ItemRow, Job, JobKind, Task
 from homeport.orchestration.safety import cancellable, safety_words
 from homeport.units import show_span
 
@@ -33,13 +35,28 @@ def job_report(job: Job) -> JobReport:
 
 
 def job_notes(job: Job, row: ItemRow | None) -> tuple[str, ...]:
-    """How long a running job is expected to take from its beginning, where that was estimated."""
+    """How long a running job is expected to take, where that was estimated; what one has left."""
+    return (*_expected(job, row), *_left(job))
+
+
+def _expected(job: Job, row: ItemRow | None) -> Iterator[str]:
     expected = row.facts.get("expected") if row else None
     if not expected or expected["job"] != job.id or job.ended_at is not None:
-        return ()
+        return
     total = from_plain(Span, {key: expected[key] for key in ("low", "likely", "high")})
     bounds = f"{show_span(total.low)} to {show_span(total.high)}"
-    return (f"estimated {show_span(total.likely)} in all ({bounds})",)
+    yield f"estimated {show_span(total.likely)} in all ({bounds})"
+
+
+def _left(job: Job) -> Iterator[str]:
+    """What a disable left and why, and what it leaves to be removed on a host's return."""
+    for side in (job.result or {}).get("sides", ()) if job.kind is JobKind.DISABLE else ():
+        if side["pending"]:
+            yield f"{side['host']} did not answer: what is there is removed on its return"
+            continue
+        for entry in side["left"]:
+            yield f"left on {side['host']}: {entry['kind']} {entry['name']}; {entry['reason']}"
+        yield from (f"kept on {side['host']}: {words}" for words in side.get("kept", ()))
 
 
 def _task(task: Task) -> TaskReport:

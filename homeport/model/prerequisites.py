@@ -163,7 +163,7 @@ def old_disks_known(grounds: Grounds) -> Iterator[Problem]:
         host, name = grounds.seat.host, grounds.item.name
         yield _problem(
             "OldDisksUnknown",
-            f"The old disks are there on {host}, which has no ledger of {name}: "
+            f"The old disks are there on {host}, which has no ledger of {name} that can be read: "
             f"{', '.join(sorted(grounds.old.taken))}.",
             "Without the ledger nobody can tell which files make up a disk, or up to which point; "
             "so they are neither read nor written over.",

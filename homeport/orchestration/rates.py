@@ -7,7 +7,7 @@ measured is a default, and the estimate says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations, pairwise
@@ -32,6 +32,12 @@ LONGEST_FIXED = 30.0
 """Seconds above which a small resync had waited for something."""
 KEPT_RECORDS = 10
 """Resyncs remembered of an item."""
+KEPT_LESSONS = 5
+"""Resyncs of a way that its rate is learned from: the newest."""
+PACES = ("delta", "link", "compare")
+"""What resyncs teach of as seconds a byte."""
+SPANS = ("preparing", "fixed")
+"""What they teach of as seconds."""
 NAMES = {
     "compare": "comparisons",
     "digest": "digest rate",
@@ -46,17 +52,40 @@ NAMES = {
 
 def rates_of(facts: Mapping[str, Json], *reports: ItemReport | None) -> Rates:
     """
-    What was measured: by the points and the first copy, and by earlier resyncs.
+    What was measured: by the points, the first copy, and earlier resyncs.
 
-    Points are many and small, resyncs few and large: a delta's rate is of both where both tell.
+    Each resync has a vote, the points and the first copy have one more, and the median counts: a
+    run that waited for something misleads no estimate as long as most did not.
     """
-    kept = {name: _number(facts.get("rates", {}).get(name)) for name in NAMES}
-    told = [report.points for report in reports if report]
-    churn = next((rate for rate in map(churn_of, told) if rate), kept["churn"])
-    by_points = next((rate for rate in map(delta_of, told) if rate), 0.0)
-    delta = blended(by_points or kept["delta"], kept["delta"] or by_points)
-    link = kept["link"] or _first_copy(facts, kept["fixed"])
-    return Rates(**{**kept, "churn": churn, "delta": delta, "link": link})
+    points, first = by_points(facts, *reports), _first_copy(facts)
+    deltas = [*_lessons(facts, "delta"), *([1 / points["delta"]] if points["delta"] else [])]
+    links = [*_lessons(facts, "link"), *([1 / first] if first else [])]
+    return Rates(
+        digest=_number(facts.get("rates", {}).get("digest")),
+        churn=points["churn"],
+        delta=_rate(deltas),
+        link=_rate(links),
+        compare=_rate(_lessons(facts, "compare")),
+        preparing=median(_lessons(facts, "preparing") or [0.0]),
+        fixed=median(_lessons(facts, "fixed") or [0.0]),
+    )
+
+
+def by_points(facts: Mapping[str, Json], *reports: ItemReport | None) -> dict[str, float]:
+    """
+    `churn` and `delta` by the points there are, else as they were kept: both in bytes a second.
+
+    Points go with the direction they were taken in, so keep this before an item is turned around.
+    """
+    kept, told = facts.get("rates", {}), [report.points for report in reports if report]
+    ways: dict[str, Callable[[Sequence[PointReport]], float]] = {
+        "churn": churn_of,
+        "delta": delta_of,
+    }
+    return {
+        name: next((rate for rate in map(way, told) if rate), _number(kept.get(name)))
+        for name, way in ways.items()
+    }
 
 
 def as_sides_digest(rates: Rates, *sides: SideFacts | None) -> Rates:
@@ -65,8 +94,8 @@ def as_sides_digest(rates: Rates, *sides: SideFacts | None) -> Rates:
     return replace(rates, digest=min(digests, default=rates.digest))
 
 
-def measured(rates: Rates) -> dict[str, Json]:
-    """What of the rates is known, to be kept."""
+def measured(rates: Rates) -> dict[str, float]:
+    """What of the rates is known."""
     return {name: value for name in NAMES if (value := getattr(rates, name)) > 0}
 
 
@@ -84,36 +113,36 @@ def link_rate(moved: int, seconds: float) -> float | None:
     return moved / seconds if moved >= TELLING and seconds > 0 else None
 
 
-def learned(rates: Rates, plan: ResyncPlan, record: ResyncRecord) -> Rates:
-    """
-    The rates with what a resync has taught, once it has ended.
+def learned(facts: Mapping[str, Json], plan: ResyncPlan, record: ResyncRecord) -> dict[str, Json]:
+    """The item's lessons with those of a resync that has ended, the oldest beyond five let go."""
+    taught = lessons_of(rates_of(facts), plan, record)
+    known = {name: _lessons(facts, name) for name in (*PACES, *SPANS)}
+    for name, lesson in taught.items():
+        known[name] = [*known[name], lesson][-KEPT_LESSONS:]
+    return {name: lessons for name, lessons in known.items() if lessons}
 
-    A large one teaches the rate of its way, a small one what does not depend on size. One of
+
+def lessons_of(rates: Rates, plan: ResyncPlan, record: ResyncRecord) -> dict[str, float]:
+    """
+    What a resync teaches: seconds a byte for a rate, seconds for the rest.
+
+    A large one teaches the pace of its way, a small one what does not depend on size. One of
     several ways at once teaches only how long preparing takes.
     """
-    rates = replace(rates, preparing=record.preparing or rates.preparing)
+    lessons = {"preparing": record.preparing} if record.preparing else {}
     ways = {disk.way for disk in plan.disks if disk.way is not Way.NOTHING}
-    work, seconds = work_of(plan), record.actual - record.preparing
+    work, seconds, known = work_of(plan), record.actual - record.preparing, filled(rates)
     if record.changed is None or len(ways) > 1 or seconds <= 0:
-        return rates
+        return lessons
     differs = record.changed
     if work.compared + differs < TELLING:
-        rest = seconds - differs / filled(rates).delta - work.compared / filled(rates).compare
-        return replace(rates, fixed=min(max(rest, 0.01), LONGEST_FIXED))
+        rest = seconds - differs / known.delta - work.compared / known.compare
+        return {**lessons, "fixed": min(max(rest, 0.01), LONGEST_FIXED)}
     left = seconds - min(rates.fixed, seconds / 2)
     if Way.DIFFERENTIAL in ways:
-        comparing = max(left - differs / filled(rates).delta, left / 4)
-        rate = digested(work.compared, differs) / comparing
-        return replace(rates, compare=blended(rates.compare, rate))
-    rate = differs / left
-    if Way.FULL in ways:
-        return replace(rates, link=blended(rates.link, rate))
-    return replace(rates, delta=blended(rates.delta, rate))
-
-
-def blended(before: float, now: float) -> float:
-    """One rate of two: the mean of the times a byte takes, so that one odd run misleads half."""
-    return 2 / (1 / before + 1 / now) if before > 0 and now > 0 else before or now
+        comparing = max(left - differs / known.delta, left / 4)
+        return {**lessons, "compare": comparing / digested(work.compared, differs)}
+    return {**lessons, "link" if Way.FULL in ways else "delta": left / differs}
 
 
 def delta_of(points: Sequence[PointReport]) -> float:
@@ -160,11 +189,20 @@ def checksum_term(facts: Mapping[str, Json]) -> timedelta:
     return timedelta(seconds=_number(facts.get("enable_took")))
 
 
-def _first_copy(facts: Mapping[str, Json], fixed: float) -> float:
+def _first_copy(facts: Mapping[str, Json]) -> float:
     """The rate of the first copy, by its data; by what it was stored as, of an older server."""
+    fixed = median(_lessons(facts, "fixed") or [0.0])
     took = _number(facts.get("seed_took")) or _number(facts.get("enable_took"))
     copied = _number(facts.get("enable_changed")) or _number(facts.get("enable_moved"))
     return link_rate(int(copied), took - min(fixed, took / 2)) or 0.0
+
+
+def _lessons(facts: Mapping[str, Json], name: str) -> list[float]:
+    return [_number(lesson) for lesson in facts.get("lessons", {}).get(name, [])]
+
+
+def _rate(paces: Sequence[float]) -> float:
+    return 1 / median(paces) if paces else 0.0
 
 
 def _number(value: object) -> float:

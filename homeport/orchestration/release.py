@@ -50,7 +50,7 @@ def release_side(
     run: JobRun, item: ReplicatedItem, seat: Seat, *, order: Release, force: bool
 ) -> dict[str, Json]:
     """
-    One side's release: `{"host", "made", "left", "pending"}`.
+    One side's release: `{"host", "made", "left", "kept", "pending"}`.
 
     Raises:
         JobStoppedError: it failed, or its host does not answer and not `force`.
@@ -60,7 +60,13 @@ def release_side(
     if outcome.done:
         facts = from_plain(LedgerFacts, outcome.result or {})
         left = to_plain(tuple[LedgerEntry, ...], facts.left)
-        return {"host": seat.host, "made": facts.made, "left": left, "pending": False}
+        return {
+            "host": seat.host,
+            "made": facts.made,
+            "left": left,
+            "kept": list(facts.kept),
+            "pending": False,
+        }
     if not force or outcome.state is not OperationState.LOST:
         raise JobStoppedError(problem_of(outcome, seat.host, PATIENCE))
     return _leave(run, item, seat, order)
@@ -72,7 +78,8 @@ def _leave(run: JobRun, item: ReplicatedItem, seat: Seat, order: Release) -> dic
         report = vault.report_of(item.id, seat.host)
         there = [entry for entry in (report.ledger if report else ()) if entry.gone_at is None]
         left = to_plain(tuple[LedgerEntry, ...], tuple(there))
-        return {"host": seat.host, "made": len(there), "left": left, "pending": True}
+        side = {"host": seat.host, "made": len(there), "left": left, "kept": []}
+        return {**side, "pending": True}
 
     answer: dict[str, Json] = run.step(f"leave an order for {seat.host}", act)
     return answer

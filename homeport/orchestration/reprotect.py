@@ -16,7 +16,7 @@ from homeport.model.estimate import Span
 from homeport.model.ids import HostName, JobId
 from homeport.model.item import ReplicatedItem, Role
 from homeport.model.machine import MachineDefinition, PowerState
-from homeport.model.messages import OperationState, StoreAddress, UnsentReport
+from homeport.model.messages import ItemReport, OperationState, StoreAddress, UnsentReport
 from homeport.model.operations import (
     AskFacts,
     At,
@@ -51,7 +51,7 @@ from homeport.orchestration.program import (
     read_item,
     stop,
 )
-from homeport.orchestration.rates import as_sides_digest, measured, rates_of
+from homeport.orchestration.rates import as_sides_digest, by_points, rates_of
 from homeport.orchestration.receipt import complete_receipt
 from homeport.orchestration.resynced import RESYNC_TASKS, follow
 from homeport.orchestration.reversal import make_review
@@ -183,7 +183,6 @@ def read_reversal(vault: Vault, row: ItemRow, asked: ReprotectRequest) -> Revers
         cache = vault.cache_of(item.running.site).url
     except NotFoundError:
         cache = ""
-    reports = (vault.report_of(item.id, seat.host) for seat in (item.running, item.standby))
     return Reversal(
         row=row,
         asked=asked,
@@ -192,8 +191,12 @@ def read_reversal(vault: Vault, row: ItemRow, asked: ReprotectRequest) -> Revers
         cache_users=tuple(n for n in vault.cache_users(item.running.site) if n != item.name),
         lock=lock_name(vault.vault_id(), item),
         around=around,
-        rates=rates_of(row.facts, *reports),
+        rates=rates_of(row.facts, *_reports(vault, item)),
     )
+
+
+def _reports(vault: Vault, item: ReplicatedItem) -> list[ItemReport | None]:
+    return [vault.report_of(item.id, seat.host) for seat in (item.running, item.standby)]
 
 
 def _facts(run: JobRun, host: HostName, question: AskFacts) -> SideFacts | None:
@@ -276,7 +279,11 @@ def _requirements(vault: Vault, plan: Plan) -> Json:
     facts |= put_in_place(vault, item, target, plan.definition)
     total = to_plain(Span, plan.review.ours.total)
     facts["expected"] = {"job": plan.job, **total}
-    facts["rates"] = measured(as_sides_digest(given.rates, plan.running, plan.old))
+    digest = as_sides_digest(given.rates, plan.running, plan.old).digest
+    facts["rates"] = {
+        **by_points(given.row.facts, *_reports(vault, given.row.item)),
+        "digest": digest,
+    }
     if given.moves:
         vault.put_item(item)
     vault.put_facts(item.id, facts)

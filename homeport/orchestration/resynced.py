@@ -28,7 +28,7 @@ from homeport.orchestration.program import (
     waiting_on,
     watch,
 )
-from homeport.orchestration.rates import learned, measured, rates_of, remember_resync
+from homeport.orchestration.rates import learned, remember_resync
 
 RESYNC_TASKS = (
     "Resynchronisation",
@@ -179,7 +179,7 @@ def _done(vault: Vault, run: JobRun, item: ReplicatedItem, end: End) -> Json:
     kept = {
         "resync": {**_summary(end.review), **came_to},
         "resyncs": remember_resync(facts, record),
-        "rates": measured(learned(rates_of(facts), plan, record)),
+        "lessons": learned(facts, plan, record),
         "problem": None,
         "expected": None,
     }

@@ -257,6 +257,28 @@ class TestAPoolThatIsGone:
         assert not world.east.shelf.has(ITEM)
 
 
+def spoil(ledger: Path) -> None:
+    ledger.write_bytes(ledger.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, spoil], ids=["lost", "cut"])
+@pytest.mark.parametrize("side", ["running", "standby"])
+def test_without_its_ledger_an_item_is_forgotten_and_no_file_goes(
+    world: World, side: str, lose: Callable[[Path], object]
+) -> None:
+    """The layers of a machine that runs lie there too: nobody can tell which they are."""
+    host: Host = getattr(world, side)
+    folder = host.shelf.peek(ITEM).folder
+    lose(folder / LEDGER_FILE)
+    host.restart()
+    before = files_in(host.pool)
+    (left,) = release(world, host).left
+    assert (left.kind, left.name) == ("folder", str(folder))
+    assert files_in(host.pool) == before
+    assert not host.shelf.has(ITEM)
+    assert release(world, host) == ops.LedgerFacts(made=0, left=())
+
+
 def known_base(world: World) -> dict[str, bytes]:
     """What the first full copy of the direction brought: the oldest point there is."""
     host = world.standby

@@ -217,8 +217,14 @@ class TestWhatIsInTheWay:
         lose_ledger(committed.east)
         assert self.told(committed, "default") == ({"web-vda.qcow2", "web-vdb.raw"}, "")
 
-    def test_also_where_the_index_knows_of_it(self, committed: World) -> None:
-        (committed.east.shelf.peek(ITEM).folder / LEDGER_FILE).unlink()
+    @pytest.mark.parametrize(
+        "lose", [Path.unlink, lambda path: path.write_bytes(b"{")], ids=["lost", "cut"]
+    )
+    def test_also_where_the_index_knows_of_it(
+        self, committed: World, lose: Callable[[Path], object]
+    ) -> None:
+        lose(committed.east.shelf.peek(ITEM).folder / LEDGER_FILE)
+        committed.east.restart()
         assert self.told(committed, "default") == ({"web-vda.qcow2", "web-vdb.raw"}, "")
 
     def test_a_replicas_name(self, committed: World) -> None:

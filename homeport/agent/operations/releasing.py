@@ -29,7 +29,7 @@ from homeport.agent.moving import (
 from homeport.agent.operations.order import Bench
 from homeport.agent.operations.testing import test_cleanup
 from homeport.agent.passages import close_passages
-from homeport.agent.places import is_away, is_here
+from homeport.agent.places import files_left, is_away, is_here
 from homeport.agent.resources import NETWORK, POOL, open_entries, remove_pool_folder, take_away
 from homeport.agent.rotation import RUNNING, recover_rotation
 from homeport.agent.unmanaged import drop_copy, give_back
@@ -40,6 +40,12 @@ from homeport.errors import HomeportError, RefusedError, TransientError
 from homeport.model.ledger import DiskChain
 from homeport.model.messages import LedgerEntry
 from homeport.model.operations import LedgerFacts, Release, TestCleanup
+
+STAYS = (
+    "its ledger is lost or cannot be read, so nobody can tell what in it a machine still needs; "
+    "remove it when none does"
+)
+"""Why a folder without a ledger is left as it is."""
 
 
 class LongerBaseError(RefusedError):
@@ -66,9 +72,7 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
             of the files, which would be left there and known to nobody.
     """
     if not is_here(bench, order.item):
-        if _forget(bench, order):
-            return LedgerFacts(made=0, left=())
-        raise UnknownItemError(order.item)
+        return _forget(bench, order)
     _go_back(bench, order)
     with bench.shelf.claim(order.item, bench.control) as work:
         held, means = work.held, work.means
@@ -98,18 +102,25 @@ def release(bench: Bench, order: Release) -> LedgerFacts:
         return facts
 
 
-def _forget(bench: Bench, order: Release) -> bool:
+def _forget(bench: Bench, order: Release) -> LedgerFacts:
     """
-    Forget an item without a ledger; False if its pool is away, or the host never had the item.
+    Forget an item without a ledger that can be read; what lies in its folder stays.
 
-    A crash came between the ledger's end and the index's, or its pool was removed.
+    A crash came between the ledger's end and the index's, its pool was removed, or its ledger was
+    lost: then nobody can tell a replica's layers from those a machine of the user's runs on.
     """
     if not bench.shelf.has(order.item):
-        return True
+        return LedgerFacts(made=0, left=())
     if is_away(bench, order.item, bench.means.compute.inventory()):
-        return False
-    _remove_item(bench, order.item, bench.means.ledgers.folder(order.item), made_pool=True)
-    return True
+        raise UnknownItemError(order.item)
+    folder = bench.means.ledgers.folder(order.item)
+    if files_left(bench, order.item):
+        bench.shelf.forget(order.item)
+        now = bench.means.clock.now()
+        left = LedgerEntry(kind="folder", name=str(folder), reason=STAYS, made_at=now)
+        return LedgerFacts(made=1, left=(left,))
+    _remove_item(bench, order.item, folder, made_pool=True)
+    return LedgerFacts(made=0, left=())
 
 
 def _remove_item(bench: Bench, item: str, folder: Path, *, made_pool: bool) -> None:

@@ -17,14 +17,17 @@ from homeport.model.planning import DiskPlan, ResyncPlan, Way
 from homeport.model.position import Position
 from homeport.model.reports import ResyncRecord
 from homeport.orchestration.rates import (
+    KEPT_LESSONS,
     LONGEST_FIXED,
     LOOKED_AT,
     NAMES,
     basis_of,
+    by_points,
     checksum_term,
     churn_of,
     delta_of,
     learned,
+    lessons_of,
     link_rate,
     measured,
     rates_of,
@@ -77,22 +80,26 @@ LINKS: dict[str, tuple[dict[str, Any], float]] = {
     "nothing measured": ({}, 0.0),
     "the first copy": ({"seed_took": 10.0, "enable_changed": GiB}, GiB / 10),
     "less what is spent at any size": (
-        {"seed_took": 10.0, "enable_changed": GiB, "rates": {"fixed": 2.0}},
+        {"seed_took": 10.0, "enable_changed": GiB, "lessons": {"fixed": [1.0, 2.0, 30.0]}},
         GiB / 8,
     ),
     "as it was stored, of an older server": ({"seed_took": 10.0, "enable_moved": GiB}, GiB / 10),
     "its job, of a still older one": ({"enable_took": 20.0, "enable_moved": GiB}, GiB / 20),
     "one too small to tell": ({"seed_took": 1.0, "enable_changed": MiB}, 0.0),
-    "a full resync before the first copy": (
-        {"rates": {"link": 7e6}, "seed_took": 10.0, "enable_changed": GiB},
+    "a full resync and no first copy to speak of": (
+        {"lessons": {"link": [1 / 7e6]}, "seed_took": 10.0, "enable_changed": MiB},
         7e6,
+    ),
+    "two full resyncs and the first copy, which was the fastest": (
+        {"lessons": {"link": [1 / 7e6, 1 / 9e6]}, "seed_took": 10.0, "enable_changed": GiB},
+        9e6,
     ),
 }
 
 
 @pytest.mark.parametrize(("facts", "link"), LINKS.values(), ids=LINKS)
-def test_a_first_copys_rate(facts: dict[str, Any], link: float) -> None:
-    assert rates_of(facts, None).link == link
+def test_a_copys_rate(facts: dict[str, Any], link: float) -> None:
+    assert rates_of(facts, None).link == pytest.approx(link)
 
 
 def landed(number: int, size: int, took: float, *, skew: float = 0.0, at: float = 0) -> PointReport:
@@ -142,6 +149,7 @@ def test_only_the_newest_points_tell() -> None:
 
 
 KNOWN = Rates(delta=10 * MiB, link=20 * MiB, compare=100 * MiB, preparing=5, fixed=2)
+"""What the lessons below are learned beside."""
 
 
 def plan(*disks: tuple[Way, int, int]) -> ResyncPlan:
@@ -167,21 +175,22 @@ EXACT, FULL, DIFFERENTIAL = (
     (way, reads, 0) for way, reads in ((Way.EXACT, 0), (Way.FULL, 0), (Way.DIFFERENTIAL, 2 * GiB))
 )
 TAUGHT: dict[str, tuple[ResyncPlan, ResyncRecord, dict[str, float]]] = {
-    "a large exact one": (
-        plan(EXACT),
-        record(GiB, actual=4 + 2 + 102.4),
-        {"delta": 10 * MiB},
-    ),
-    "one at twice the pace counts half": (
-        plan(EXACT),
-        record(GiB, actual=4 + 2 + 51.2),
-        {"delta": GiB / (0.75 * 102.4)},
-    ),
-    "a large full one": (plan(FULL), record(GiB, actual=4 + 2 + 51.2), {"link": 20 * MiB}),
+    "a large exact one": (plan(EXACT), record(GiB, actual=4 + 2 + 64), {"delta": 64 / GiB}),
+    "a large full one": (plan(FULL), record(GiB, actual=4 + 2 + 32), {"link": 32 / GiB}),
     "a comparison": (
         plan(DIFFERENTIAL),
         record(MiB, actual=4 + 2 + 0.1 + digested(2 * GiB, MiB) / (100 * MiB)),
-        {"compare": 100 * MiB},
+        {"compare": 1 / (100 * MiB)},
+    ),
+    "a comparison, most of it spent on what differs": (
+        plan(DIFFERENTIAL),
+        record(GiB, actual=4 + 2 + 110),
+        {"compare": 110 / 4 / digested(2 * GiB, GiB)},
+    ),
+    "one in no time but what any takes": (
+        plan(EXACT),
+        record(GiB, actual=4 + 2),
+        {"delta": 1 / GiB},
     ),
     "a small one": (plan(EXACT), record(MiB, actual=4 + 3.1), {"fixed": 3.0}),
     "a small one that waited": (plan(EXACT), record(MiB, actual=900), {"fixed": LONGEST_FIXED}),
@@ -189,8 +198,8 @@ TAUGHT: dict[str, tuple[ResyncPlan, ResyncRecord, dict[str, float]]] = {
     "a side that did not tell": (plan(EXACT), record(None, actual=99), {}),
     "nothing to do for one of two disks": (
         plan((Way.NOTHING, 0, 0), EXACT),
-        record(GiB, actual=4 + 2 + 102.4),
-        {"delta": 10 * MiB},
+        record(GiB, actual=4 + 2 + 64),
+        {"delta": 64 / GiB},
     ),
 }
 
@@ -199,9 +208,33 @@ TAUGHT: dict[str, tuple[ResyncPlan, ResyncRecord, dict[str, float]]] = {
 def test_what_a_resync_teaches(
     one: ResyncPlan, ended: ResyncRecord, taught: dict[str, float]
 ) -> None:
-    found = learned(KNOWN, one, ended)
-    expected = replace(KNOWN, **{"preparing": 4.0, **taught})
-    assert measured(found) == pytest.approx(measured(expected), rel=1e-6)
+    assert lessons_of(KNOWN, one, ended) == pytest.approx({"preparing": 4.0, **taught}, rel=1e-6)
+
+
+def test_a_resync_whose_beginning_was_not_kept_teaches_nothing_of_it() -> None:
+    ended = record(GiB, actual=66, preparing=0)
+    assert lessons_of(KNOWN, plan(EXACT), ended) == pytest.approx({"delta": 64 / GiB})
+
+
+def after(*resyncs: tuple[tuple[Way, int, int], float]) -> dict[str, Any]:
+    """The facts of an item after resyncs of a GiB that took so many seconds and 4 of preparing."""
+    facts: dict[str, Any] = {}
+    for way, took in resyncs:
+        facts["lessons"] = learned(facts, plan(way), record(GiB, actual=4 + took))
+    return facts
+
+
+def test_one_that_waited_misleads_no_estimate() -> None:
+    found = rates_of(after((EXACT, 64), (EXACT, 900), (EXACT, 66), (FULL, 32)))
+    assert found.delta == pytest.approx(GiB / 66)
+    assert (found.link, found.preparing) == (pytest.approx(GiB / 32), 4)
+
+
+def test_the_oldest_lessons_are_let_go() -> None:
+    slow = [(EXACT, 900.0)] * 9
+    fast = [(EXACT, 64.0)] * (KEPT_LESSONS // 2 + 1)
+    assert rates_of(after(*slow, *fast)).delta == pytest.approx(GiB / 64)
+    assert rates_of(after(*slow, *fast[1:])).delta == pytest.approx(GiB / 900)
 
 
 def test_what_was_learned_is_what_the_next_estimate_says() -> None:
@@ -210,9 +243,10 @@ def test_what_was_learned_is_what_the_next_estimate_says() -> None:
         common=None,
         disks=(DiskPlan(disk=DiskName("a"), way=Way.EXACT, reason="", reads=GiB, sends=GiB),),
     )
-    ended = record(GiB, actual=40)
-    rates = learned(Rates(fixed=2), one, ended)
-    assert estimate(one, rates).total.likely.total_seconds() == pytest.approx(40)
+    facts: dict[str, Any] = {"lessons": {"fixed": [2.0]}}
+    facts["lessons"] = learned(facts, one, record(GiB, actual=40))
+    found = estimate(one, rates_of(facts)).total.likely
+    assert found.total_seconds() == pytest.approx(40)
 
 
 def test_churn_and_digests_are_kept_until_measured_again() -> None:
@@ -222,8 +256,8 @@ def test_churn_and_digests_are_kept_until_measured_again() -> None:
     assert rates_of(facts, newer).churn == 5.0
 
 
-def test_points_and_resyncs_tell_of_deltas_together_or_alone() -> None:
-    kept = {"rates": {"delta": 96 * MiB}}
+def test_the_points_have_one_vote_beside_the_resyncs() -> None:
+    kept = after((EXACT, GiB / (96 * MiB)))
     points = report(*line(1, 64))
     assert rates_of({}, None, points).delta == pytest.approx(32 * MiB)
     assert rates_of(kept, report(*line(1))).delta == pytest.approx(96 * MiB)
@@ -231,11 +265,16 @@ def test_points_and_resyncs_tell_of_deltas_together_or_alone() -> None:
     assert rates_of({}, report(*line(1))).delta == 0
 
 
-def test_only_what_was_measured_is_kept() -> None:
+def test_what_points_told_is_known_when_they_are_gone() -> None:
+    points = report(*line(1, 64))
+    kept = {"rates": by_points({}, None, points)}
+    assert rates_of(kept) == rates_of({}, points)
+    assert by_points(kept, report(*line(1, 2))) | {"churn": 0.0} == kept["rates"] | {"churn": 0.0}
+
+
+def test_only_what_was_measured_is_told_as_such() -> None:
     assert measured(Rates()) == {}
-    rates = Rates(read=5e6, digest=1e6, churn=2.0)
-    assert measured(rates) == {"digest": 1e6, "churn": 2.0}
-    assert rates_of({"rates": measured(rates)}) == replace(rates, read=0.0)
+    assert measured(Rates(read=5e6, digest=1e6, churn=2.0)) == {"digest": 1e6, "churn": 2.0}
 
 
 ALL = ", ".join(NAMES.values())

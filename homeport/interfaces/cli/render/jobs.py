@@ -24,7 +24,8 @@ MARKS = {
     "Skipped": ("-", QUIET),
 }
 SKIPPED = "Skipped"
-REPROTECT = "Reprotect"
+CALM = {"Reprotect", "Disable replication"}
+"""Kinds whose notes say what is usual."""
 BAR = 24
 WAITS = "waits its turn"
 """The word for an item whose job has not been asked for yet."""
@@ -80,7 +81,7 @@ def job(report: JobReport, now: datetime, *, error: bool = True) -> RenderableTy
         head.append(f"  attempt {report.attempt}", style=QUIET)
     if report.cancel_asked and not report.ended:
         head.append("  stopping at the next safe place", style=WARN)
-    notes = (Text(note, style=WARN if report.kind != REPROTECT else "") for note in report.notes)
+    notes = (Text(note, style="" if report.kind in CALM else WARN) for note in report.notes)
     parts: list[RenderableType] = [head, *notes, *(_task(task, now) for task in report.tasks)]
     if report.error and error:
         parts += [Text(""), problem(report.error, title=report.state)]
