@@ -99,7 +99,7 @@ class Host:
     shelf: Shelf = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pool.mkdir(parents=True)
+        self.pool.mkdir(parents=True, exist_ok=True)
         self.variables.mkdir(parents=True)
         self.compute = MemoryCompute(
             pools={"default": self.pool}, networks=("lan",), variables_folder=self.variables

@@ -31,7 +31,8 @@ class UnknownItemError(NotFoundError):
         super().__init__(
             f"This host has no ledger of item {item}.",
             cause="The item was never on this host, was released, or its pool is not mounted.",
-            remedy="Check that the pool is mounted, then try again; otherwise disable the item.",
+            remedy="Check that the pool is mounted, then try again. If its storage is gone for "
+            "good, undefine the pool in libvirt (virsh pool-undefine); or disable the item.",
         )
         self.item = item
 
@@ -63,6 +64,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def mount_of(path: Path) -> Path:
+    """The nearest mount point above, told by its device: a bind mount need not be one."""
+    return next(parent for parent in (path, *path.parents) if parent.is_mount())
 
 
 def load_ledger(folder: Path) -> ItemLedger:
@@ -98,9 +104,16 @@ class Ledgers:
 
     def folder(self, item: str) -> Path:
         """Where an item's ledger lies; UnknownItemError when this host has none."""
-        entry = self._index / item
+        return Path(self._entry(item)[0])
+
+    def mounted_at(self, item: str) -> Path | None:
+        """The mount point the item's folder lay below at first; None of an older version's item."""
+        entry = self._entry(item)
+        return Path(entry[1]) if len(entry) > 1 else None
+
+    def _entry(self, item: str) -> list[str]:
         try:
-            return Path(entry.read_text().strip())
+            return (self._index / item).read_text().splitlines()
         except FileNotFoundError as error:
             raise UnknownItemError(item) from error
 
@@ -118,7 +131,7 @@ class Ledgers:
         folder.mkdir(parents=True, exist_ok=True)
         save_ledger(folder, ledger)
         self._index.mkdir(parents=True, exist_ok=True)
-        write_durably(self._index / item, str(folder).encode())
+        write_durably(self._index / item, f"{folder}\n{mount_of(folder)}\n".encode())
 
     def forget(self, item: str) -> None:
         """Take an item out of the index; done twice is done once."""

@@ -37,7 +37,10 @@ def is_away(bench: Bench, item: str, inventory: HostInventory) -> bool:
     if not bench.shelf.has(item) or is_here(bench, item):
         return False
     pool = _folder(bench, item).parent.parent
-    return not pool.is_dir() and pool in (Path(one.path).resolve() for one in inventory.pools)
+    if pool not in (Path(one.path).resolve() for one in inventory.pools):
+        return False
+    mount = bench.means.ledgers.mounted_at(item)
+    return not pool.is_dir() or (mount is not None and not mount.is_mount())
 
 
 def _folder(bench: Bench, item: str) -> Path:

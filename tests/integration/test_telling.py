@@ -16,7 +16,7 @@ from homeport.errors import RefusedError
 from homeport.model.host import UnknownMachineError
 from homeport.model.ids import DiskName
 from homeport.model.machine import PowerState
-from homeport.model.operations import AskFacts, Fence, SideFacts
+from homeport.model.operations import AskFacts, Fence, Release, SideFacts
 from homeport.model.planning import Way
 from homeport.units import KiB, MiB
 from tests.integration.test_elsewhere import fast, files_in, orders
@@ -45,6 +45,23 @@ def committed(world: World) -> World:
     world.fail_over()
     world.commit()
     return world
+
+
+@pytest.fixture
+def mounted() -> Iterator[World]:
+    """Protected, with east's pool a file system of its own."""
+    root = scratch()
+    pool = root / "east" / "pool"
+    pool.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "homeport", pool], check=True)
+    try:
+        world = World(root, formats={"vda": "qcow2", "vdb": "raw"}, size=MiB)
+        world.protect()
+        yield world
+    finally:
+        if pool.is_mount():
+            subprocess.run(["umount", pool], check=True)
+        shutil.rmtree(root)
 
 
 def told(host: Host, pool: str = "") -> SideFacts:
@@ -177,6 +194,19 @@ class TestWhereNothingIs:
         finally:
             away.rename(committed.east.pool)
         assert told(committed.standby, "default").tracked
+
+    def test_nor_one_whose_mount_point_is_there_and_empty(self, mounted: World) -> None:
+        east = mounted.east
+        assert told(east, "default").tracked
+        subprocess.run(["umount", east.pool], check=True)
+        assert list(east.pool.iterdir()) == []
+        facts = told(east, "default")
+        assert [problem["code"] for problem in facts.problems] == ["ItemNotHere"]
+        with pytest.raises(RefusedError, match="no ledger"):
+            east.order(Release(item=ITEM, epoch=mounted.epoch, owner=True))
+        assert east.shelf.has(ITEM)
+        east.compute.pools.pop("default")
+        assert told(east, "westasr").problems == ()  # nobody waits for it any more
 
     def test_a_pool_that_was_removed_with_all_in_it_is_gone(self, committed: World) -> None:
         committed.east.compute.pools.pop("default")
