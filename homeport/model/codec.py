@@ -7,11 +7,14 @@ version older or newer is understood. Bytes travel as base64, moments and spans 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+import zlib
+from base64 import b64decode, b64encode
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, ValidationError
 
 from homeport.errors import IntegrityError
+from homeport.units import MiB
 
 T = TypeVar("T")
 
@@ -39,8 +42,31 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return _adapters[kind]
 
 
-CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
-"""Set as `__pydantic_config__` on values that hold bytes."""
+LARGEST_PACKED = 64 * MiB
+"""Bytes that packed ones may come to; a document that says more is not read."""
+
+
+def _pack(value: bytes) -> str:
+    return b64encode(zlib.compress(value)).decode()
+
+
+def _unpack(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(b64decode(value, validate=True), LARGEST_PACKED)
+    except zlib.error as error:
+        raise ValueError(f"packed bytes that cannot be unpacked: {error}") from error
+    if not stream.eof or stream.unused_data:
+        raise ValueError("packed bytes that are cut, too many, or followed by others")
+    return plain
+
+
+Packed: TypeAlias = Annotated[
+    bytes, BeforeValidator(_unpack), PlainSerializer(_pack, return_type=str, when_used="json")
+]
+"""Bytes that travel compressed: UEFI variables are half a MiB, most of it empty flash."""
 
 
 def to_json(kind: type[T], value: T, *, indent: int | None = None) -> bytes:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from homeport.model.codec import CONFIG
 from homeport.model.ids import Digest, DiskName, ItemId, VaultId
 from homeport.model.item import Role
 from homeport.model.machine import DiskDefinition, MachineDefinition
@@ -233,8 +232,6 @@ class Noticed:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemLedger:
     """Everything one host holds of one item."""
-
-    __pydantic_config__ = CONFIG
 
     vault: VaultId
     item: ItemId

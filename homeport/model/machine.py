@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from homeport.model.codec import CONFIG
+from homeport.model.codec import Packed
 from homeport.model.ids import DiskName, check_name
 
 
@@ -78,8 +78,6 @@ class MachineDefinition:
     its disk sources are those of the side it was read on, and are re-pointed before use.
     """
 
-    __pydantic_config__ = CONFIG
-
     name: str
     uuid: str
     memory: int  # bytes
@@ -88,7 +86,7 @@ class MachineDefinition:
     disks: tuple[DiskDefinition, ...]  # in the order the definition lists them
     nics: tuple[NicDefinition, ...]
     domain_xml: str
-    nvram: bytes | None = None  # the UEFI variables, copied with the point, not of its instant
+    nvram: Packed | None = None  # the UEFI variables, copied with the point, not of its instant
 
     def __post_init__(self) -> None:
         check_name("machine", self.name)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from blake3 import blake3
 
 from homeport.errors import IntegrityError
-from homeport.model.codec import CONFIG, from_json, to_json
+from homeport.model.codec import from_json, to_json
 from homeport.model.ids import Digest, DiskName, ItemId, VaultId
 from homeport.model.machine import MachineDefinition
 from homeport.model.position import Position, PositionMismatchError
@@ -70,8 +70,6 @@ class DiskImage:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What makes a point exist. `previous` is None exactly for a first seed."""
-
-    __pydantic_config__ = CONFIG
 
     vault: VaultId
     item: ItemId

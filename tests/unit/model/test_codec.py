@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.model.codec import (
-    CONFIG,
+    LARGEST_PACKED,
+    Packed,
     UnreadableDocumentError,
     from_json,
     from_plain,
@@ -19,16 +22,15 @@ from homeport.model.codec import (
     to_plain,
 )
 from homeport.model.position import Position
+from homeport.units import KiB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    __pydantic_config__ = CONFIG
-
     name: str
     at: datetime
     span: timedelta = timedelta(seconds=5)
-    body: bytes | None = None
+    body: Packed | None = None
     place: Position | None = None
     tags: dict[str, int] = field(default_factory=dict)
 
@@ -81,3 +83,30 @@ def test_what_cannot_be_read_says_where(text: bytes, place: str) -> None:
         from_json(Thing, text)
     assert refused.value.kind == "Thing"
     assert place in refused.value.message
+
+
+def packed(body: bytes) -> str:
+    return b64encode(zlib.compress(body)).decode()
+
+
+def test_empty_flash_takes_next_to_nothing() -> None:
+    flash = bytes(540 * KiB)
+    assert len(to_json(Thing, Thing(name="a", at=NOW, body=flash))) < KiB
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("AAAA", id="not compressed"),
+        pytest.param("!", id="no base64"),
+        pytest.param(packed(b"x" * 100)[:-4], id="cut"),
+        pytest.param(b64encode(zlib.compress(b"x") + b"more").decode(), id="more than that"),
+        pytest.param(packed(bytes(LARGEST_PACKED + 1)), id="larger than anything is"),
+    ],
+)
+def test_packed_bytes_that_are_none_are_refused(body: str) -> None:
+    plain = {"name": "a", "at": "2026-01-01T00:00:00Z", "body": body}
+    with pytest.raises(UnreadableDocumentError):
+        from_plain(Thing, plain)
+    with pytest.raises(UnreadableDocumentError):
+        from_json(Thing, json.dumps(plain))
