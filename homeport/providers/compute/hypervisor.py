@@ -345,8 +345,8 @@ class LibvirtCompute:
             return False, None
         if domain.hasManagedSaveImage():
             raise SavedStateError(placement.name)
-        root = domain_xml.parse(domain.XMLDesc(_PERSISTENT))
-        return bool(domain.isActive()), uefi.path_of(root, self._variables)
+        own = uefi.path_in(domain.XMLDesc(_PERSISTENT), self._variables)
+        return bool(domain.isActive()), own
 
 
 def _problems(domain: Any) -> list[MachineProblem]:

@@ -252,7 +252,7 @@ class MemoryCompute:
             self._check_reachable()
             found = self._redefined(placement)
             if definition.nvram is not None and placement.nvram_path and found.live is None:
-                own = _variables_of(found, self._variables)
+                own = uefi.path_in(found.persistent, self._variables)
                 uefi.lay(Path(placement.nvram_path), definition.nvram, own=own)
             found.persistent, found.autostart = text, False
             self._machines[placement.name] = found
@@ -288,7 +288,7 @@ class MemoryCompute:
             found = self._machines.pop(machine, None)
             if found is None:
                 return
-            path = _variables_of(found, self._variables)
+            path = uefi.path_in(found.persistent, self._variables)
             if path is not None:
                 path.unlink(missing_ok=True)
 
@@ -388,11 +388,6 @@ class MemoryCompute:
                 reason = f"machine {machine.name} has uuid {machine.uuid}"
                 raise HypervisorRefusedError(f"define machine {placement.name}", reason)
         return MemoryMachine(persistent="")
-
-
-def _variables_of(machine: MemoryMachine, folder: Path) -> Path | None:
-    text = machine.persistent
-    return uefi.path_of(domain_xml.parse(text), folder) if text else None
 
 
 def _pool(name: str, path: Path) -> Pool:

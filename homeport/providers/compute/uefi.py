@@ -41,6 +41,11 @@ def path_of(root: ET.Element, folder: Path, *, name: str = "") -> Path | None:
     return libvirts_own(name or domain_xml.text_of(root, "name"), folder)
 
 
+def path_in(definition: str, folder: Path) -> Path | None:
+    """The same for a definition as XML; one that is not there yet, an empty text, has none."""
+    return path_of(domain_xml.parse(definition), folder) if definition else None
+
+
 def libvirts_own(machine: str, folder: Path) -> Path:
     """The file that libvirt takes for a machine's variables where none is named."""
     return folder / f"{machine}_VARS.fd"
