@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from homeport.agent.reporting import report_item
 from homeport.dataplane.pipeline import Control
 from homeport.model.item import Role
 from homeport.model.machine import PowerState
-from homeport.model.messages import Assignment, SyncAnswer
+from homeport.model.messages import Assignment, SyncAnswer, SyncRequest
 from homeport.units import MiB
 from tests.integration.test_confirming import assignment, boot, marks, protected
 from tests.integration.test_state_machine import scratch
@@ -184,3 +185,46 @@ def test_marks_that_something_else_removed_come_back(site: Site, rounds: threadi
     shutil.rmtree(Path(str(site.host.confirmed)))
     wait_until(lambda: site.host.confirmed is not None and marks(site.host) == [ITEM])
     assert rounds.is_alive()
+
+
+class Repeating(Link):
+    """A server that says the same to every question, and counts what it was asked."""
+
+    def __init__(self, answer: SyncAnswer) -> None:
+        self.answer = answer
+        self.asked: list[int] = []
+
+    def sync(self, request: SyncRequest) -> SyncAnswer:
+        self.asked.append(request.revision)
+        time.sleep(0.01)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "trouble", [OSError(28, "No space left on device"), RuntimeError("a mistake of ours")]
+)
+def test_it_hears_the_server_again_after_any_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """A full disk kept what the server had said from being kept, once."""
+    agent, written = site.agent, process.write_durably
+    agent.link = server = Repeating(
+        SyncAnswer(vault=VAULT, revision=7, assignments=(unloaded(Role.SOURCE, site.world),))
+    )
+
+    def write(path: Path, body: bytes) -> None:
+        if len(server.asked) <= 2:
+            raise trouble
+        written(path, body)
+
+    monkeypatch.setattr(process, "write_durably", write)
+    monkeypatch.setattr(process, "RETRY", (0.01, 0.1))
+    thread = threading.Thread(target=agent._sync_loop)
+    thread.start()
+    try:
+        wait_until(lambda: 7 in server.asked)
+        assert server.asked[:3] == [-1, -1, -1]  # it asks for what it could not keep again
+        assert thread.is_alive()
+    finally:
+        agent.stop.set()
+        thread.join()
