@@ -67,8 +67,9 @@ def run_in_guest(
     Run a command in the guest to its end.
 
     Raises:
-        GuestSilentError: the agent did not answer.
-        TooSlowError: the command did not end within `limit` seconds; it goes on in the guest.
+        GuestSilentError: the agent did not answer, so nothing was begun.
+        TooSlowError: the command was not seen to end within `limit` seconds; it goes on in the
+            guest.
     """
     started = _call(
         domain, "guest-exec", path=argv[0], arg=list(argv[1:]), **{"capture-output": True}
@@ -76,7 +77,10 @@ def run_in_guest(
     last: dict[str, Any] = {}
 
     def ended() -> bool:
-        last.update(_call(domain, "guest-exec-status", pid=started["pid"]))
+        try:
+            last.update(_call(domain, "guest-exec-status", pid=started["pid"]))
+        except GuestSilentError:
+            return False  # for a moment, on a busy host
         return bool(last["exited"])
 
     awaited = f"`{' '.join(argv)}` in guest {domain.name()}"

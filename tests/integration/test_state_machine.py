@@ -359,6 +359,17 @@ def test_anything_in_any_order() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(8))
-def test_anything_in_any_order_for_long(part: int) -> None:
-    run(examples=16 + part % 2, steps=40 + 5 * part, derandomize=False)
+class TestForLong:
+    """Two classes, so that two workers may have them."""
+
+    @pytest.mark.parametrize("steps", [40, 50, 60, 70])
+    def test_anything_in_any_order(self, steps: int) -> None:
+        run(examples=16, steps=steps, derandomize=False)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+class TestForLonger:
+    @pytest.mark.parametrize("steps", [45, 55, 65, 75])
+    def test_anything_in_any_order(self, steps: int) -> None:
+        run(examples=17, steps=steps, derandomize=False)
