@@ -207,14 +207,18 @@ class Sides:
         assert done.returncode == 0, done
 
     @contextmanager
-    def no_room(self) -> Iterator[None]:
-        """The file system of the cache stores is full meanwhile."""
+    def no_room(self) -> Iterator[Callable[[], None]]:
+        """The file system of the cache stores is full; call to fill what was given back since."""
         ballast = self.stores / "ballast"
-        for block in ("64k", "4k"):  # the second takes what was too little for one of the first
-            fill = ["dd", "if=/dev/zero", f"of={ballast}", "oflag=append", "conv=notrunc"]
-            attempt([*fill, f"bs={block}", "status=none"])
+
+        def fill() -> None:
+            for block in ("64k", "4k"):  # the second takes what was too little for one of the first
+                more = ["dd", "if=/dev/zero", f"of={ballast}", "oflag=append", "conv=notrunc"]
+                attempt([*more, f"bs={block}", "status=none"])
+
+        fill()
         try:
-            yield
+            yield fill
         finally:
             ballast.unlink()
 
