@@ -18,7 +18,7 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
-from benchmarks.ground import Ground, scattered
+from benchmarks.ground import Ground, fetch_memory, scattered
 from benchmarks.record import Row, Spread, show_seconds
 from benchmarks.sites import Sites, two_sites
 from homeport.agent.reporting import report_item
@@ -28,12 +28,14 @@ from homeport.model.operations import AskFacts, SideFacts
 from homeport.model.planning import ResyncPlan, Way, plan_resync
 from homeport.model.reports import ResyncRecord
 from homeport.orchestration.rates import as_sides_digest, by_points, learned, rates_of
-from homeport.units import MiB, show_size
+from homeport.units import GiB, MiB, show_size
 from tests.world import ITEM
 
 LIMIT = "what it took"
 RUNS = 5
 """Of each size; the scale's own runs are too few for a median of times that vary by a third."""
+ROOM = 2 * GiB
+"""Memory that a run may need, page cache included: thrice what it moves, and some."""
 WANTED = 0.2
 """How far an estimate may be off."""
 POINTS = (1, 6, 3)
@@ -68,6 +70,7 @@ class Pupil:
         """A few points as they come in an item's life."""
         for size in POINTS:
             self._write(size)
+            _make_ready()
             position = self.sites.rotate()
             self.sites.both(lambda at=position: self.sites.standby.ledger.stands_at == at)  # type: ignore[misc]
             self.sites.running.one_pass()
@@ -78,7 +81,7 @@ class Pupil:
         self._write(size, grow=way is Way.FULL)
         plan, rates = self._planned(way)
         found = estimate(plan, rates)
-        os.sync()  # what an earlier run left to be written is no part of this one
+        _make_ready()
         orders, took = self.sites.resync(way)
         record = self._record(way, plan, found, orders=orders, took=took)
         if learn:
@@ -180,6 +183,12 @@ def _whole(ground: Ground, unit: int) -> Iterator[Row]:
             pupil.resync(Way.FULL, size - below, learn=True)
         found = [pupil.resync(Way.FULL, size, learn=False) for _ in range(RUNS)]
         yield _row(Way.FULL, show_size(size * unit), found)
+
+
+def _make_ready() -> None:
+    """What an earlier run left to be written, or the machine gave away, is no part of the next."""
+    os.sync()
+    fetch_memory(ROOM)
 
 
 def _row(way: Way, amount: str, records: Sequence[ResyncRecord]) -> Row:
