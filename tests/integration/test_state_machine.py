@@ -98,6 +98,7 @@ class TwoSites(RuleBasedStateMachine):
                 self._disable()
         finally:
             shutil.rmtree(self.root)
+            self.remembered.clear()  # 3 MiB a point, and hypothesis keeps what it has run
 
     # -- the guest --
 
