@@ -300,8 +300,8 @@ class Agent:
                     log.info("started_after_boot", item=item)
                 state.unstarted = None
         except (HomeportError, OSError) as error:
-            state.unstarted = unstarted(assignment.name, error)
             state.start_at = self.shelf.means.clock.monotonic() + guard.RETRY
+            state.unstarted = unstarted(assignment.name, error)
             log.warning("not_started", item=item, **state.unstarted)
 
     # -- what is not to be touched --

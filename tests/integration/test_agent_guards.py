@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,15 @@ class Site:
     def round(self) -> None:
         """One of the guard's, with what is to be put right done by the agent's workers."""
         self.agent._look_round()
+
+    def goes_round_until(self, holds: Callable[[], bool]) -> None:
+        """Rounds, as in its life: the worker of the one before may not have ended yet."""
+
+        def look() -> bool:
+            self.round()
+            return holds()
+
+        wait_until(look)
 
     def hears(self, *assignments: Assignment) -> None:
         self.agent._take(SyncAnswer(vault=VAULT, revision=1, assignments=assignments))

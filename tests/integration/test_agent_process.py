@@ -121,8 +121,7 @@ class TestAfterABoot:
         assert "not active yet" in site.message(), "the next look at the machine hid it"
         assert site.host.compute.state("web") is PowerState.OFF, "not at every round"
         site.world.clock.pass_time(RETRY + 1)
-        site.round()
-        wait_until(lambda: site.host.compute.state("web") is PowerState.RUNNING)
+        site.goes_round_until(lambda: site.host.compute.state("web") is PowerState.RUNNING)
         wait_until(lambda: site.message() == "")
 
     def test_one_that_is_started_by_hand_meanwhile_is_told_no_longer(
@@ -136,8 +135,7 @@ class TestAfterABoot:
             wait_until(lambda: "not active yet" in site.message())
         site.host.compute.start("web")
         site.world.clock.pass_time(RETRY + 1)
-        site.round()
-        wait_until(lambda: site.message() == "")
+        site.goes_round_until(lambda: site.message() == "")
 
     def test_an_agent_that_died_before_the_start_begins_it_again(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
@@ -161,8 +159,7 @@ class TestAfterABoot:
         site.hears(unloaded(Role.SOURCE, site.world))
         assert marks(site.host) == []
         away.rename(site.host.pool)
-        site.round()
-        wait_until(lambda: site.host.compute.state("web") is PowerState.RUNNING)
+        site.goes_round_until(lambda: site.host.compute.state("web") is PowerState.RUNNING)
 
     def test_a_mark_removed_by_somebody_is_no_boot(self, site: Site) -> None:
         site.hears(unloaded(Role.SOURCE, site.world))
