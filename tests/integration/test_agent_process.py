@@ -107,16 +107,21 @@ def fails(*_given: Any, **_more: Any) -> None:
     raise TransientError("the network lan is not active yet")
 
 
+def booted_in_vain(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host came up, and the machine that was to start could not."""
+    boot(site.host)
+    site.reborn()
+    with monkeypatch.context() as patched:
+        patched.setattr(site.host.compute, "start", fails)
+        site.hears(unloaded(Role.SOURCE, site.world))
+        wait_until(lambda: "not active yet" in site.message())
+
+
 class TestAfterABoot:
     def test_one_that_could_not_be_started_is_told_and_tried_again(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        boot(site.host)
-        site.reborn()
-        with monkeypatch.context() as patched:
-            patched.setattr(site.host.compute, "start", fails)
-            site.hears(unloaded(Role.SOURCE, site.world))
-            wait_until(lambda: "not active yet" in site.message())
+        booted_in_vain(site, monkeypatch)
         site.round()
         assert "not active yet" in site.message(), "the next look at the machine hid it"
         assert site.host.compute.state("web") is PowerState.OFF, "not at every round"
@@ -127,12 +132,7 @@ class TestAfterABoot:
     def test_one_that_is_started_by_hand_meanwhile_is_told_no_longer(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        boot(site.host)
-        site.reborn()
-        with monkeypatch.context() as patched:
-            patched.setattr(site.host.compute, "start", fails)
-            site.hears(unloaded(Role.SOURCE, site.world))
-            wait_until(lambda: "not active yet" in site.message())
+        booted_in_vain(site, monkeypatch)
         site.host.compute.start("web")
         site.world.clock.pass_time(RETRY + 1)
         site.goes_round_until(lambda: site.message() == "")
