@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
+from shutil import rmtree
 from statistics import median
 from typing import Any
 
@@ -32,7 +33,7 @@ from homeport.units import GiB, MiB, show_size
 from tests.world import ITEM
 
 LIMIT = "what it took"
-RUNS = 5
+RUNS = 7
 """Of each size; the scale's own runs are too few for a median of times that vary by a third."""
 ROOM = 2 * GiB
 """Memory that a run may need, page cache included: thrice what it moves, and some."""
@@ -48,8 +49,8 @@ HELD: dict[Way, Sequence[int]] = {
 """Sizes the estimate is held at, in 64ths: none of them is one it was calibrated with."""
 TAUGHT = {Way.DIFFERENTIAL: 6, Way.EXACT: 9}
 """The sizes of the resyncs that are learned from, in 64ths."""
-FIRST, APART = 24, (5, 4, 3)
-"""The data of the disk that full copies begin with, and how far below each the ones taught are."""
+FIRST, APART = 24, (4, 3, 5)
+"""The data of the disk that full copies begin with, and how far below each the one taught is."""
 
 
 @dataclass
@@ -173,15 +174,19 @@ def _scattered(ground: Ground, unit: int) -> Iterator[Row]:
 
 
 def _whole(ground: Ground, unit: int) -> Iterator[Row]:
-    """Full copies of a disk that grows."""
-    disk = ground.disk(used=FIRST * unit)
-    pupil = Pupil(two_sites(ground, "estimate-full", disk), unit)
-    pupil.first_copy()
-    pupil.resync(Way.EXACT, 0, learn=True)
-    for size in HELD[Way.FULL]:
-        for below in APART:
+    """Full copies of a disk that grows, anew in each round."""
+    records: dict[int, list[ResyncRecord]] = {size: [] for size in HELD[Way.FULL]}
+    disk, facts = ground.disk(used=FIRST * unit), dict[str, Any]()
+    for number in range(RUNS):
+        sites = two_sites(ground, f"estimate-full-{number}", disk)
+        pupil = Pupil(sites, unit, facts)
+        pupil.first_copy()
+        pupil.resync(Way.EXACT, 0, learn=True)
+        for size, below in zip(records, APART, strict=True):
             pupil.resync(Way.FULL, size - below, learn=True)
-        found = [pupil.resync(Way.FULL, size, learn=False) for _ in range(RUNS)]
+            records[size].append(pupil.resync(Way.FULL, size, learn=False))
+        rmtree(sites.root)
+    for size, found in records.items():
         yield _row(Way.FULL, show_size(size * unit), found)
 
 

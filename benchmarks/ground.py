@@ -8,17 +8,22 @@ read past the page cache, on either side of a comparison.
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
 import random
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import TypeVar
 
 from homeport.providers.disks.nbd import NbdDisk
 from homeport.units import GiB, KiB, MiB
 
+T = TypeVar("T")
+FORK = multiprocessing.get_context("fork")
 BLOCK = 64 * KiB  # what the common job's guest writes
 
 
@@ -106,6 +111,27 @@ def stopwatch(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def beside(theirs: Callable[[], T], ours: Callable[[], object]) -> T:
+    """
+    What `theirs` gives, done in a process of its own while this one does `ours`.
+
+    It has all that this process has, as it is now; what it changes in memory stays there.
+    """
+    answers: SimpleQueue[T] = FORK.SimpleQueue()
+    process = FORK.Process(target=lambda: answers.put(theirs()))
+    process.start()
+    try:
+        ours()
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the other side's process ended with {process.exitcode}")
+    return answers.get()
 
 
 def paired(

@@ -1,10 +1,10 @@
 """
-Two sites on real files in one process, as the tests have them, with meters and without a memory.
+Two sites on real files, as the tests have them, with meters and without a memory.
 
 The agents' own handlers and passes run here; machines are the hypervisor's in-memory twin, so that
-what is measured is Homeport's work and not a guest's. The guest writes through `qemu-io`, so layers
-look as QEMU leaves them. Passes follow each other at once: the pauses a running agent makes between
-them are not in any figure.
+what is measured is Homeport's work and not a guest's. The guest writes through QEMU, so layers look
+as QEMU leaves them. What both sides do at once they do in a process each, as two agents do. Passes
+follow each other at once: the pauses a running agent makes between them are not in any figure.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
-from benchmarks.ground import Ground, bytes_read, copy_sparse, guest_writes, stopwatch
+from benchmarks.ground import (
+    Ground,
+    beside,
+    bytes_read,
+    copy_sparse,
+    forget_peak,
+    guest_writes,
+    peak_memory,
+    stopwatch,
+)
 from homeport.agent import source
 from homeport.agent.ledgers import Ledgers
 from homeport.agent.means import Means
@@ -36,7 +45,6 @@ from tests.world import ITEM, Host, ManualClock, World
 
 DEV, DISK = "vda", "web-vda"
 _PAUSE = 0.005  # seconds: where an agent would wait for the other side
-_LOOK = 0.001  # seconds between two looks at a ledger
 
 
 class BenchClock(ManualClock):
@@ -62,8 +70,29 @@ def _keep_as_it_is(address: StoreAddress) -> None:
     del address
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Landed:
+    """What the other side's process tells at its end: when, bytes so far, and its peak memory."""
+
+    at: float
+    put: int
+    got: int
+    peak: int
+
+
 class Site(Host):
     """A host whose cache stores are metered."""
+
+    def __post_init__(self) -> None:
+        """A host that has done nothing yet, in this process or in one of its own."""
+        self.elsewhere = (0, 0)
+        self.peak = 0  # bytes of memory that its last process of its own held at most
+        super().__post_init__()
+
+    def go_on(self, landed: Landed) -> None:
+        """Take over from the process that it had for a while: its files, and its counts."""
+        self.restart()
+        self.elsewhere, self.peak = (landed.put, landed.got), landed.peak
 
     def restart(self) -> None:
         """Begin afresh on the same files."""
@@ -89,12 +118,12 @@ class Site(Host):
     @property
     def put(self) -> int:
         """Bytes put into cache stores so far."""
-        return sum(store.counts().bytes_put for store in self.stores.values())
+        return self.elsewhere[0] + sum(one.counts().bytes_put for one in self.stores.values())
 
     @property
     def got(self) -> int:
         """Bytes read from cache stores so far."""
-        return sum(store.counts().bytes_read for store in self.stores.values())
+        return self.elsewhere[1] + sum(one.counts().bytes_read for one in self.stores.values())
 
 
 class Sites(World):
@@ -147,20 +176,19 @@ class Sites(World):
     def both(self, listed: Callable[[], bool]) -> float:
         """A pass of the running side beside passes of the other one; seconds until `listed`."""
         began = time.perf_counter()
-        with ThreadPoolExecutor(2) as pool:
-            running = pool.submit(self.running.one_pass)
-            standby = pool.submit(self._land_until, listed)
-            while not (listed() or standby.done() or _failed(running)):
-                time.sleep(_LOOK)
-            seconds = time.perf_counter() - began
-            running.result()
-            standby.result()
-        return seconds
+        landed = beside(lambda: self._land_until(listed), self.running.one_pass)
+        assert isinstance(self.standby, Site)
+        self.standby.go_on(landed)
+        return landed.at - began
 
-    def _land_until(self, listed: Callable[[], bool]) -> None:
+    def _land_until(self, listed: Callable[[], bool]) -> Landed:
+        forget_peak()
         while not listed():
             self.standby.one_pass()
             time.sleep(_PAUSE)
+        assert isinstance(self.standby, Site)
+        at = time.perf_counter()  # one clock for all processes
+        return Landed(at=at, put=self.standby.put, got=self.standby.got, peak=peak_memory())
 
     def rotate(self) -> Position:
         """A point of this moment, captured and not shipped."""
@@ -180,11 +208,12 @@ class Sites(World):
     @property
     def moved(self) -> int:
         """Bytes both sides have put into cache stores."""
-        return sum(site.put for site in (self.east, self.west) if isinstance(site, Site))
+        return sum(site.put for site in self.metered)
 
-
-def _failed(work: Future[None]) -> bool:
-    return work.done() and work.exception() is not None
+    @property
+    def metered(self) -> list[Site]:
+        """Both sites, as what they are here."""
+        return [site for site in (self.east, self.west) if isinstance(site, Site)]
 
 
 class ReadMeter:
