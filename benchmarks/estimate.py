@@ -47,8 +47,10 @@ HELD: dict[Way, Sequence[int]] = {
     Way.FULL: (36, 46, 58),
 }
 """Sizes the estimate is held at, in 64ths: none of them is one it was calibrated with."""
-TAUGHT = {Way.DIFFERENTIAL: 6, Way.EXACT: 9}
-"""The sizes of the resyncs that are learned from, in 64ths."""
+TAUGHT = ((Way.DIFFERENTIAL, 4), (Way.EXACT, 9), (Way.DIFFERENTIAL, 14))
+"""The resyncs that each round learns from, in 64ths; an odd round, so that cases change sides."""
+SMALL = 1
+"""The size of those that teach what preparing and listing take, in 64ths."""
 FIRST, APART = 24, (4, 3, 5)
 """The data of the disk that full copies begin with, and how far below each the one taught is."""
 
@@ -75,6 +77,11 @@ class Pupil:
             position = self.sites.rotate()
             self.sites.both(lambda at=position: self.sites.standby.ledger.stands_at == at)  # type: ignore[misc]
             self.sites.running.one_pass()
+
+    def small_ones(self) -> None:
+        """Resyncs that move next to nothing, one in each direction."""
+        for _ in range(2):
+            self.resync(Way.EXACT, SMALL, learn=True)
 
     def resync(self, way: Way, size: int, *, learn: bool) -> ResyncRecord:
         """Fail over, write, estimate, reprotect; learn from it as a job does at its end."""
@@ -159,11 +166,14 @@ def _scattered(ground: Ground, unit: int) -> Iterator[Row]:
     pupil = Pupil(two_sites(ground, "estimate", ground.disk(used=64 * unit)), unit)
     pupil.first_copy()
     pupil.points()
-    pupil.resync(Way.EXACT, 0, learn=True)  # nothing to move: what preparing and listing take
+    pupil.small_ones()
+    pupil.resync(Way.DIFFERENTIAL, 0, learn=False)  # disks are in the page cache from here on
     held = [(way, size) for way in (Way.EXACT, Way.DIFFERENTIAL) for size in HELD[way]]
     records: dict[tuple[Way, int], list[ResyncRecord]] = {case: [] for case in held}
     for _ in range(RUNS):
-        for way, size in TAUGHT.items():
+        for way, size in TAUGHT:
+            if way is Way.EXACT:
+                pupil.points()
             pupil.resync(way, size, learn=True)
         for way, size in held:
             if way is Way.EXACT:
@@ -181,7 +191,7 @@ def _whole(ground: Ground, unit: int) -> Iterator[Row]:
         sites = two_sites(ground, f"estimate-full-{number}", disk)
         pupil = Pupil(sites, unit, facts)
         pupil.first_copy()
-        pupil.resync(Way.EXACT, 0, learn=True)
+        pupil.small_ones()
         for size, below in zip(records, APART, strict=True):
             pupil.resync(Way.FULL, size - below, learn=True)
             records[size].append(pupil.resync(Way.FULL, size, learn=False))

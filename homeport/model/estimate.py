@@ -88,7 +88,7 @@ SERIAL = 1.5
 """A delta's time for each of a first copy's: it lies between once and twice, and is measured."""
 WAITING = 1.25
 """A comparison's time for each of its digesting: the sides wait for each other's digests."""
-FINE_COST = 3.5
+FINE_COST = 2.0
 """The fine level's time for a byte, for each of the coarse one's: 256 digests for one, measured."""
 WRITE = 64 * KiB
 """What a guest writes at once, reckoned: a smaller one spreads a difference over more of a disk."""
