@@ -17,9 +17,10 @@ from homeport.agent.seeds import record_of, ship_whole
 from homeport.agent.temporary import reading
 from homeport.agent.work import Work
 from homeport.clock import Clock
+from homeport.dataplane.findings import Findings
 from homeport.dataplane.qcow2 import read_map
-from homeport.dataplane.resync import find_difference
-from homeport.dataplane.shipping import ship_difference
+from homeport.dataplane.resync import Comparison
+from homeport.dataplane.shipping import ship_difference, ship_found
 from homeport.errors import IntegrityError
 from homeport.model.extent import ExtentSet, union_of
 from homeport.model.ids import Digest
@@ -55,24 +56,49 @@ def ship_resync(
             if again:
                 record_of(work.held, chain, captured.position, "shipped").forget()
             return ship_whole(work, chain, captured.position, reader)
-        differential = way is Way.DIFFERENTIAL
-        if differential:
-            extents = _compared(work, chain, captured.position, reader)
-        else:
-            extents = exact_difference(work.held, chain, captured)
-        before = _state_at(work.held.ledger, chain, captured.previous)
-        image = ship_difference(
+        if way is Way.DIFFERENTIAL:
+            return _ship_differing(work, chain, captured.position, reader, again=again)
+        return ship_difference(
             work.items,
             position=captured.position,
             disk=chain.name,
             read=reader.read,
-            extents=extents.clipped(reader.size),
+            extents=exact_difference(work.held, chain, captured).clipped(reader.size),
             size=reader.size,
-            before=None if differential else before,
+            before=_state_at(work.held.ledger, chain, captured.previous),
             control=work.control,
             replace=again,
         ).image
-    return replace(image, kind=ImageKind.REPAIR) if differential else image
+
+
+def _ship_differing(
+    work: Work, chain: DiskChain, position: Position, reader: DiskReader, *, again: bool
+) -> DiskImage:
+    """Ship the blocks in which the two sides' digests differ, while they are being found."""
+    begin = partial(
+        Comparison,
+        work.items,
+        position=position,
+        disk=chain.name,
+        read=reader.read,
+        size=reader.size,
+        allocated=reader.allocated(),
+    )
+    pause = partial(_pause, work.means.clock)
+    with Findings(
+        lambda control: begin(control=control), control=work.control, pause=pause
+    ) as findings:
+        image = ship_found(
+            work.items,
+            position=position,
+            disk=chain.name,
+            read=reader.read,
+            findings=findings,
+            size=reader.size,
+            control=work.control,
+            replace=again,
+        ).image
+    return replace(image, kind=ImageKind.REPAIR)
 
 
 def exact_difference(held: HeldItem, chain: DiskChain, captured: Captured) -> ExtentSet:
@@ -122,17 +148,3 @@ def _state_at(ledger: ItemLedger, chain: DiskChain, position: Position | None) -
 
 def _pause(clock: Clock) -> None:
     clock.sleep(0.2)
-
-
-def _compared(work: Work, chain: DiskChain, position: Position, reader: DiskReader) -> ExtentSet:
-    """The blocks in which the two sides' digests differ; waits for the other side's."""
-    return find_difference(
-        work.items,
-        position=position,
-        disk=chain.name,
-        read=reader.read,
-        size=reader.size,
-        allocated=reader.allocated(),
-        control=work.control,
-        pause=partial(_pause, work.means.clock),
-    )

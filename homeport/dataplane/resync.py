@@ -1,11 +1,10 @@
 """
 Differential resync: what differs between two disks, found by digests alone, over the cache store.
 
-The running side asks (`Comparison`, or `find_difference` to wait for the end); the old side answers
-whenever it has time (`answer_digests`). Both work through the disk in windows of 4 GiB at the same
-time, and every answer is an object with a name, so either side may die anywhere and go on with what
-is there. The extents found are then shipped with `ship_difference`, which is also all there is to
-an exact resync: there the extents come from change maps.
+The running side asks (`Comparison`); the old side answers whenever it has time (`answer_digests`).
+Both work through the disk in windows of 4 GiB at the same time, and every answer is an object with
+a name, so either side may die anywhere and go on with what is there. The extents found are shipped
+meanwhile (`findings`, `shipping.ship_found`).
 
     running side                                     old side
     asked: my disk's size               ------->
@@ -54,11 +53,8 @@ from homeport.dataplane.pipeline import Control
 from homeport.model.changemap import decode_map, encode_map
 from homeport.model.extent import ExtentSet, union_of
 from homeport.model.ids import DiskName
+from homeport.model.planning import WINDOW
 from homeport.model.position import Position
-from homeport.units import GiB
-
-WINDOW = 4 * GiB
-"""Bytes of the disk compared at a time; at most 16 MiB of digests at the fine level."""
 
 _AHEAD = 16  # windows the running side digests before the other side's are there: 1 MiB of digests
 
@@ -76,43 +72,6 @@ class ReadableDisk(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
-
-
-def find_difference(
-    items: ItemStore,
-    *,
-    position: Position,
-    disk: DiskName,
-    read: Read,
-    size: int,
-    allocated: ExtentSet,
-    control: Control,
-    pause: Callable[[], object],
-    window: int = WINDOW,
-) -> ExtentSet:
-    """
-    The 4 KiB blocks in which the running side's disk differs from the other side's.
-
-    Waits for the other side with `pause`, between which the control is asked. Repeated after a
-    crash it goes on with the windows that are not done; repeated after its end it answers at once.
-
-    Raises: as `Comparison.step` does; CancelledError.
-    """
-    comparison = Comparison(
-        items,
-        position=position,
-        disk=disk,
-        read=read,
-        size=size,
-        allocated=allocated,
-        control=control,
-        window=window,
-    )
-    while not comparison.done:
-        control.check()
-        if not comparison.step():
-            pause()
-    return comparison.found
 
 
 class Comparison:
@@ -139,14 +98,13 @@ class Comparison:
             digest_blocks, _reined(read, control), size=size, allocated=allocated
         )
         self._allocated = allocated.clipped(size)
-        self._control = control
         self._there: set[str] = set()  # names seen or put; listed again when nothing else is to do
         self._held: ExtentSet | None = None  # where the other side has data, once it has said so
         self._open: list[int] = []  # windows not compared to the end, once `_held` is known
         self._ours: dict[int, BlockDigests] = {}  # coarse, of windows the other side is behind in
         self._differ: dict[int, ExtentSet] = {}  # put, and not answered yet
         self._fine: dict[int, BlockDigests] = {}  # of one such window: at most 16 MiB
-        self._found: list[ExtentSet] = []
+        self._found: dict[int, ExtentSet] = {}
 
     @property
     def done(self) -> bool:
@@ -156,7 +114,21 @@ class Comparison:
     @property
     def found(self) -> ExtentSet:
         """What differs in the windows compared so far; all of it once `done`."""
-        return union_of(self._found)
+        return union_of(self._found.values())
+
+    @property
+    def settled(self) -> int:
+        """Bytes from the disk's start up to the first window that is not compared to the end."""
+        if self._held is None:
+            return 0
+        return min(self._open) * self._asked.window if self._open else self._asked.size
+
+    def found_between(self, start: int, end: int) -> ExtentSet:
+        """What differs in the windows that begin in this part of the disk, which is settled."""
+        window = self._asked.window
+        return union_of(
+            found for number, found in self._found.items() if start <= number * window < end
+        )
 
     def step(self) -> bool:
         """
@@ -263,13 +235,11 @@ class Comparison:
         return self._digest(block=FINE, within=self._differ[window])
 
     def _close(self, window: int, found: ExtentSet) -> bool:
-        self._found.append(found)
+        self._found[window] = found
         self._open.remove(window)
         self._differ.pop(window, None)
         self._ours.pop(window, None)
         self._fine.pop(window, None)
-        size, left = self._asked.size, len(self._open) * self._asked.window
-        self._control.progress(max(size - left, 0), size)
         return True
 
     def _put(self, name: str, body: bytes) -> None:

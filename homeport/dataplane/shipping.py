@@ -26,6 +26,7 @@ from homeport.dataplane.delta import (
     decode_delta,
     encode_delta,
 )
+from homeport.dataplane.findings import Found
 from homeport.dataplane.layout import ItemStore, RepeatedPositionError
 from homeport.dataplane.objects import ObjectExistsError
 from homeport.dataplane.pipeline import Control, Meter
@@ -90,16 +91,9 @@ def ship_layer(
     with LayerReader(layer) as reader:
         data = _whole_blocks(reader.map.data, size)
         zero = _whole_blocks(reader.map.zero, size) - data
-        source = _Source(partial(_scanned, reader, size), data, zero)
+        taken = _known(partial(_scanned, reader, size), data, zero, control)
         return _ship(
-            items,
-            source,
-            position=position,
-            disk=disk,
-            size=size,
-            before=before,
-            control=control,
-            replace=replace,
+            items, taken, position=position, disk=disk, size=size, before=before, replace=replace
         )
 
 
@@ -124,16 +118,43 @@ def ship_difference(
     """
     wanted = _whole_blocks(extents, size)
     holes = wanted - _whole_blocks(allocated, size) if allocated is not None else ExtentSet.empty()
-    source = _Source(partial(_pieces, read), wanted - holes, holes)
+    taken = _known(partial(_pieces, read), wanted - holes, holes, control)
     return _ship(
-        items,
-        source,
-        position=position,
-        disk=disk,
-        size=size,
-        before=before,
-        control=control,
-        replace=replace,
+        items, taken, position=position, disk=disk, size=size, before=before, replace=replace
+    )
+
+
+def ship_found(
+    items: ItemStore,
+    *,
+    position: Position,
+    disk: DiskName,
+    read: Read,
+    findings: Iterable[Found],
+    size: int,
+    control: Control,
+    replace: bool = False,
+) -> Shipped:
+    """
+    Ship what a comparison finds, while it goes on: a differential resync.
+
+    `findings` can be taken again and again. Nothing is put before the first extent that differs is
+    known, or that none does. Progress is told of the disk. Otherwise as `ship_difference`; what
+    ended the comparison ends this.
+    """
+    alike = 0
+    for found in findings:
+        if found.extents:
+            break
+        alike = found.upto
+        control.progress(alike, size)
+
+    def taken() -> Iterator[Item]:
+        pieces = _as_found(read, findings, size, control, told=alike)
+        return items_of_pieces(pieces, ExtentSet.empty(), control, done=_unseen)
+
+    return _ship(
+        items, taken, position=position, disk=disk, size=size, before=None, replace=replace
     )
 
 
@@ -207,36 +228,31 @@ def put_encoded(
     return body.result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a delta's bytes come from; `data` and `zero` are disjoint and in whole blocks."""
+def _known(
+    scan: Scan, data: ExtentSet, zero: ExtentSet, control: Control
+) -> Callable[[], Iterator[Item]]:
+    """Items whose extents are all known before; `data` and `zero` are disjoint and whole blocks."""
 
-    scan: Scan
-    data: ExtentSet
-    zero: ExtentSet
+    def taken() -> Iterator[Item]:
+        meter = Meter(control, total=data.total + zero.total, step=MiB)
+        return items_of_pieces(scan(data), zero, control, done=meter.add)
+
+    return taken
 
 
 def _ship(
     items: ItemStore,
-    source: _Source,
+    taken: Callable[[], Iterator[Item]],
     *,
     position: Position,
     disk: DiskName,
     size: int,
     before: Digest | None,
-    control: Control,
     replace: bool,
 ) -> Shipped:
     header = header_of(items, position=position, disk=disk, size=size)
-    total = source.data.total + source.zero.total
-
-    def encode() -> DeltaEncoding:
-        meter = Meter(control, total=total, step=MiB)
-        pieces = source.scan(source.data)
-        return encode_delta(header, items_of_pieces(pieces, source.zero, control, done=meter.add))
-
     key = items.delta_key(position, disk)
-    result = put_encoded(items, key, encode, replace=replace)
+    result = put_encoded(items, key, lambda: encode_delta(header, taken()), replace=replace)
     stored = stored_object(key, result)
     image = image_of(
         ImageKind.DELTA,
@@ -323,6 +339,26 @@ class _Repeatable:
 def _pieces(read: Read, data: ExtentSet) -> Pieces:
     """What `read` gives for the extents, cut where frames of a delta are likely to be."""
     return ((extent.start, read(extent.start, extent.length)) for extent in data.split(_PIECE))
+
+
+def _as_found(
+    read: Read, findings: Iterable[Found], size: int, control: Control, *, told: int
+) -> Pieces:
+    """What `read` gives for all that is found, as it is found; progress once a MiB of the disk."""
+    for found in findings:
+        for offset, body in _pieces(read, _whole_blocks(found.extents, size)):
+            yield offset, body
+            if offset >= told + MiB:
+                told = offset
+                control.progress(told, size)
+        if found.upto > told:
+            told = found.upto
+            control.progress(told, size)
+
+
+def _unseen(count: int) -> None:
+    """Progress is told otherwise."""
+    del count
 
 
 def _scanned(reader: LayerReader, size: int, data: ExtentSet) -> Pieces:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from homeport.model.planning import ResyncPlan, Way
+from homeport.model.planning import WINDOW, ResyncPlan, Way
 from homeport.units import KiB, MiB
 
 ASR_SHARE = 0.23
@@ -133,6 +133,7 @@ class Work:
     differs: float = 0.0
     delta: int = 0
     whole: int = 0
+    beside: float = 0.0  # the part of the comparison that has shipping beside it, 0 to 1
     unknown: bool = False  # nothing is known of what differs in some disk
 
     @property
@@ -159,8 +160,15 @@ def work_of(plan: ResyncPlan) -> Work:
         ),
         delta=sum(disk.sends for disk in plan.disks if disk.way is Way.EXACT),
         whole=sum(disk.sends for disk in plan.disks if disk.way is Way.FULL),
+        beside=sum(max(0, disk.reads - WINDOW) for disk in compared)
+        / max(1, sum(disk.reads for disk in compared)),
         unknown=bool(blind),
     )
+
+
+def saved(work: Work, rates: Rates, comparing: float) -> float:
+    """Seconds of shipping that take none of their own, as it goes on beside `comparing`."""
+    return work.beside * min(comparing, work.differs / max(rates.link, rates.delta))
 
 
 def filled(rates: Rates) -> Rates:
@@ -181,12 +189,14 @@ def estimate(plan: ResyncPlan, rates: Rates) -> Estimate:
     """
     Our time for a plan: preparing, comparing, moving, and listing the first point.
 
-    A delta is shipped whole before it lands, so its bytes are paid twice; a full copy lands while
-    it is shipped. What is written meanwhile comes after, as points of their own.
+    A delta is shipped whole before it lands, so its bytes are paid twice, save what is shipped
+    beside a comparison; a full copy lands while it is shipped. What is written meanwhile comes
+    after, as points of their own.
     """
     work, known = work_of(plan), filled(rates)
     comparing = work.digested / known.compare
     moving = (work.delta + work.differs) / known.delta + work.whole / known.link
+    moving -= saved(work, known, comparing)
     likely = known.preparing + comparing + moving + known.fixed
     more = digested(work.compared, 2 * work.differs) / known.compare - comparing
     doubt = more + work.differs / known.delta if work.unknown else 0.0

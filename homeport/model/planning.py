@@ -14,10 +14,15 @@ from enum import StrEnum
 from homeport.model.ids import Digest, DiskName
 from homeport.model.operations import DiskFacts, HeldPoint, SideFacts
 from homeport.model.position import Position
-from homeport.units import MiB
+from homeport.units import GiB, MiB
 
 DIGEST_BYTES = 16
 """Stored length of one block's digest at either level."""
+WINDOW = 4 * GiB
+"""
+Bytes of a disk compared at a time, at most 16 MiB of digests at the fine level. What differs in one
+window is shipped while the next is compared.
+"""
 UNTOLD = "both sides hold point {common}; what was written since is not known yet"
 """Of a disk that the running side has no figure of: that is not the figure 0."""
 

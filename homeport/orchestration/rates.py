@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from statistics import median
 
 from homeport.model.codec import from_plain, to_plain
-from homeport.model.estimate import Rates, digested, filled, work_of
+from homeport.model.estimate import Rates, digested, filled, saved, work_of
 from homeport.model.messages import ItemReport, PointReport
 from homeport.model.operations import SideFacts
 from homeport.model.planning import ResyncPlan, Way
@@ -140,7 +140,9 @@ def lessons_of(rates: Rates, plan: ResyncPlan, record: ResyncRecord) -> dict[str
         return {**lessons, "fixed": min(max(rest, 0.01), LONGEST_FIXED)}
     left = seconds - min(rates.fixed, seconds / 2)
     if Way.DIFFERENTIAL in ways:
-        comparing = max(left - differs / known.delta, left / 4)
+        moving = differs / known.delta
+        moving -= saved(replace(work, differs=differs), known, left)
+        comparing = max(left - moving, left / 4)
         return {**lessons, "compare": comparing / digested(work.compared, differs)}
     return {**lessons, "link" if Way.FULL in ways else "delta": left / differs}
 

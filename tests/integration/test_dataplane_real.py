@@ -13,11 +13,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from homeport.dataplane.bases import BaseTakenError
+from homeport.dataplane.findings import Findings
 from homeport.dataplane.landing import (
     acknowledge,
     acknowledged,
@@ -28,9 +30,9 @@ from homeport.dataplane.landing import (
 )
 from homeport.dataplane.layout import DamagedObjectError, ItemStore
 from homeport.dataplane.pipeline import Control
-from homeport.dataplane.resync import answer_digests, find_difference
+from homeport.dataplane.resync import Comparison, answer_digests
 from homeport.dataplane.seeding import land_seed, ship_seed
-from homeport.dataplane.shipping import ship_difference, ship_layer, ship_manifest
+from homeport.dataplane.shipping import ship_found, ship_layer, ship_manifest
 from homeport.model.extent import ExtentSet
 from homeport.model.ids import Digest, DiskName, ItemId, VaultId
 from homeport.model.machine import DiskFormat
@@ -294,27 +296,27 @@ def test_a_differential_resync_makes_the_old_disk_the_running_one(
 
     position = Position(2, 0)
     with open_reader(tuple(reversed(source.chain)), source.image_format.value) as reader:
-        found = find_difference(
+        begin = partial(
+            Comparison,
             source.items,
             position=position,
             disk=DISK,
             read=reader.read,
             size=source.size,
             allocated=reader.allocated(),
-            control=FREE,
-            pause=answer,
         )
-        shipped = ship_difference(
-            source.items,
-            position=position,
-            disk=DISK,
-            read=reader.read,
-            extents=found,
-            size=source.size,
-            before=None,
-            control=FREE,
-            allocated=reader.allocated(),
-        )
+        with Findings(
+            lambda control: begin(control=control), control=FREE, pause=answer
+        ) as findings:
+            shipped = ship_found(
+                source.items,
+                position=position,
+                disk=DISK,
+                read=reader.read,
+                findings=findings,
+                size=source.size,
+                control=FREE,
+            )
     target._land_delta(position, shipped.image)
     assert_identical(source.chain[-1], "qcow2", *target.top)
     assert_sound(target.top[0])

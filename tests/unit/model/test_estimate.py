@@ -116,6 +116,32 @@ def test_what_is_compared(differs: int, rates: Rates, comparing: float) -> None:
     assert found.comparing.total_seconds() == pytest.approx(comparing, rel=2e-3)
 
 
+BESIDE: dict[str, tuple[int, int, Rates, float]] = {
+    "one window": (4 * GiB, GiB, RATES, 10),
+    "four windows, compared for longer than shipped": (16 * GiB, GiB, RATES, 10 - 3.75),
+    "four windows, shipped for longer than compared": (
+        16 * GiB,
+        8 * GiB,
+        replace(RATES, compare=16 * GiB * (1 + FINE_COST)),
+        80 - 0.75,
+    ),
+    "a first copy that was slower than deltas": (
+        16 * GiB,
+        GiB,
+        replace(RATES, link=GiB / 1000),
+        10 - 7.5,
+    ),
+}
+
+
+@pytest.mark.parametrize(("reads", "differs", "rates", "moving"), BESIDE.values(), ids=BESIDE)
+def test_what_is_shipped_beside_a_comparison_takes_no_time_of_its_own(
+    reads: int, differs: int, rates: Rates, moving: float
+) -> None:
+    one = plan(Way.DIFFERENTIAL, reads=reads, sends=2 * reads, likely=differs)
+    assert estimate(one, rates).moving.total_seconds() == pytest.approx(moving, rel=1e-3)
+
+
 def test_where_nothing_is_known_of_the_difference_the_bounds_are_wider() -> None:
     known = plan(Way.DIFFERENTIAL, reads=GiB, sends=2 * GiB, likely=round(GiB * UNKNOWN_SHARE))
     blind = plan(Way.DIFFERENTIAL, reads=GiB, sends=2 * GiB)

@@ -182,6 +182,11 @@ TAUGHT: dict[str, tuple[ResyncPlan, ResyncRecord, dict[str, float]]] = {
         record(MiB, actual=4 + 2 + 0.1 + digested(2 * GiB, MiB) / (100 * MiB)),
         {"compare": 1 / (100 * MiB)},
     ),
+    "a comparison with shipping beside three quarters of it": (
+        plan((Way.DIFFERENTIAL, 16 * GiB, 0)),
+        record(GiB, actual=4 + 2 + 102.4 - 38.4 + digested(16 * GiB, GiB) / (100 * MiB)),
+        {"compare": 1 / (100 * MiB)},
+    ),
     "a comparison, most of it spent on what differs": (
         plan(DIFFERENTIAL),
         record(GiB, actual=4 + 2 + 110),
