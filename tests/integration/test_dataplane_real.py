@@ -304,6 +304,7 @@ def test_a_differential_resync_makes_the_old_disk_the_running_one(
             read=reader.read,
             size=source.size,
             allocated=reader.allocated(),
+            window=4 * MiB,
         )
         with Findings(
             lambda control: begin(control=control), control=FREE, pause=answer
