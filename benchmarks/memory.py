@@ -61,6 +61,8 @@ def measure(folder: Path, size: int, used: int) -> dict[str, int]:
 
     def watch(phase: str, work: Callable[[], object]) -> None:
         forget_peak()
+        for site in sites.metered:
+            site.peak = 0
         work()
         peaks[phase] = max(peak_memory(), *(site.peak for site in sites.metered))
 

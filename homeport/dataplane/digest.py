@@ -39,7 +39,7 @@ Table: TypeAlias = NDArray[np.uint8]
 THREADS = 2
 """
 For large blocks. With small ones a thread lets go of Python's lock and takes it back for every few
-microseconds of digesting: with two disks compared at once in a process, two threads for each took
+microseconds of digesting: with two disks digested at once in a process, two threads for each took
 half as long again as one for each, and with one disk no less than one.
 """
 

@@ -112,11 +112,6 @@ class Comparison:
         return self._held is not None and not self._open
 
     @property
-    def found(self) -> ExtentSet:
-        """What differs in the windows compared so far; all of it once `done`."""
-        return union_of(self._found.values())
-
-    @property
     def settled(self) -> int:
         """Bytes from the disk's start up to the first window that is not compared to the end."""
         if self._held is None:
@@ -124,7 +119,7 @@ class Comparison:
         return min(self._open) * self._asked.window if self._open else self._asked.size
 
     def found_between(self, start: int, end: int) -> ExtentSet:
-        """What differs in the windows that begin in this part of the disk, which is settled."""
+        """What differs in the windows that begin in this part of the disk and are compared."""
         window = self._asked.window
         return union_of(
             found for number, found in self._found.items() if start <= number * window < end

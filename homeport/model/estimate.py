@@ -89,7 +89,7 @@ SERIAL = 1.5
 WAITING = 1.25
 """A comparison's time for each of its digesting: the sides wait for each other's digests."""
 FINE_COST = 2.0
-"""The fine level's time for a byte, for each of the coarse one's: 256 digests for one, measured."""
+"""The fine level's time for a byte, for each of the coarse one's; measured, end to end."""
 WRITE = 64 * KiB
 """What a guest writes at once, reckoned: a smaller one spreads a difference over more of a disk."""
 UNKNOWN_SHARE = 0.05
@@ -133,7 +133,7 @@ class Work:
     differs: float = 0.0
     delta: int = 0
     whole: int = 0
-    beside: float = 0.0  # the part of the comparison that has shipping beside it, 0 to 1
+    beside: float = 0.0  # the part of the comparison with shipping beside it: 0 to 1, at least
     unknown: bool = False  # nothing is known of what differs in some disk
 
     @property

@@ -165,14 +165,15 @@ def test_the_delta_is_that_of_extents_known_before(blocks: set[int]) -> None:
 
 
 class BreaksOff(MemoryStore):
-    """The first delta breaks off behind its first chunk."""
+    """The first delta breaks off behind its first frame."""
 
     broken = False
 
     def put(self, key: str, body: Body, *, create_only: bool = False) -> None:
         if key.endswith("delta") and not self.broken:
             self.broken = True
-            next(iter(body))
+            for _ in zip(range(2), body, strict=False):  # what it is, and a frame
+                pass
             raise unreachable()
         super().put(key, body, create_only=create_only)
 
@@ -183,6 +184,7 @@ def test_a_put_that_breaks_off_is_repeated_from_the_disks_start(tmp_path: Path) 
     with pair.findings() as findings:
         shipped = pair.ship(findings)
     assert store.broken
+    assert pair.taken == [FIRST, LAST, FIRST, LAST]
     assert shipped == pair.as_known_before(ExtentSet([FIRST, LAST]))
 
 
